@@ -1,0 +1,43 @@
+# Needs only make and Python >= 3.11; everything else is installed into .venv.
+#
+#   make demo    the whole job on a small generated corpus      make lint     style and import contract
+#   make test    lint, doctests and tests                       make clean    remove caches, builds and .venv
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean venv
+
+help:
+	@echo "make demo    train a prompt, personalize it and draw the curves on a small generated corpus"
+	@echo "make test    lint, import contract, doctests, tests (WORKERS=2 processes; PYTEST_ARGS for more)"
+	@echo "make lint    ruff check, ruff format --check, import contract"
+	@echo "make venv    create $(VENV) with the pinned dependencies"
+	@echo "make clean   remove $(VENV), caches and build output"
+	@echo "PYTHON=$(PYTHON) is the interpreter that creates $(VENV)"
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python >= 3.11 is needed, $(PYTHON) is " + sys.version.split()[0] + "; choose one with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: venv
+	$(BIN)/python launch/demo.py
+
+test: lint
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

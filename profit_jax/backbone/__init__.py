@@ -1,0 +1,8 @@
+"""The frozen language model: a Llama-family decoder in Flax NNX, its weights, tokenizer, loss and generation."""
+
+from profit_jax.backbone.config import BackboneConfig, Rope, read_config
+from profit_jax.backbone.loss import Loss
+from profit_jax.backbone.model import Backbone
+from profit_jax.backbone.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["Backbone", "BackboneConfig", "Loss", "Rope", "Tokenizer", "load_tokenizer", "read_config"]

@@ -1,0 +1,76 @@
+"""The frozen decoder: embedding, L stacked blocks run by one scan, output projection."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from profit_jax.backbone.config import BackboneConfig
+from profit_jax.backbone.layers import Block, KeysValues, norm, rotation
+from profit_jax.typing import Array, Queries, Rows
+
+
+class Decoder(nnx.Module):
+    """A decoder-only language model. Weights of all layers are stacked: leaves of `blocks` are `[L, ...]`."""
+
+    def __init__(self, config: BackboneConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        @nnx.split_rngs(splits=config.layers)
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def stacked(rngs: nnx.Rngs) -> Block:
+            return Block(config, dtype=dtype, rngs=rngs)
+
+        self.config = config
+        self.embedding = nnx.Embed(config.vocabulary, config.width, dtype=dtype, param_dtype=dtype, rngs=rngs)
+        self.blocks = stacked(rngs)
+        self.norm = norm(config, dtype, rngs)
+        if not config.tied_embeddings:
+            self.head = nnx.Linear(
+                config.width, config.vocabulary, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs
+            )
+
+    def embed(self, rows: Rows | Queries, prompts: Array | None) -> Array:
+        """Token embeddings `[R, T, D]`, with row `slots` of the owner's prompt `[C, K, D]` where there is a slot."""
+        x = self.embedding(rows.tokens)
+        if prompts is None:
+            return x
+        # A one-hot product, because its gradient is one too: scatter-adds over [R, T] positions run serially on CPUs.
+        chosen = jax.nn.one_hot(rows.slots, prompts.shape[1], dtype=x.dtype)
+        placed = jnp.einsum("rtk,rkd->rtd", chosen, prompts[rows.client].astype(x.dtype))
+        return jnp.where((rows.slots >= 0)[..., None], placed, x)
+
+    def __call__(
+        self,
+        x: Array,  # [R, T, D]
+        positions: Array,  # [R, T]
+        visible: Array,  # [R, T, S] bool
+        client: Array,  # [R]
+        lora: Mapping | None = None,  # leaves [C, L, ...]
+        past: tuple[KeysValues, ...] = (),  # leaves [L, R, ., G, E]
+        remat: bool = False,
+    ) -> tuple[Array, KeysValues]:
+        """Runs all blocks; returns hidden states before the last norm and every layer's own keys and values."""
+        block, weights = nnx.split(self.blocks)
+        frequencies = self.config.rope.frequencies(self.config.head_width)
+        turn = rotation(positions, jnp.asarray(frequencies))
+        by_layer = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), lora or {})
+
+        def layer(x: Array, stacked: tuple) -> tuple[Array, KeysValues]:
+            weights, factors, past = stacked
+            rows = jax.tree.map(lambda leaf: leaf[client], factors)
+            return nnx.merge(block, weights)(x, turn, visible, rows, past)
+
+        return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past))
+
+    def logits(self, hidden: Array) -> Array:
+        """Last norm and output projection: `[..., D]` -> `[..., V]` float32."""
+        hidden = self.norm(hidden)
+        scores = self.embedding.attend(hidden) if self.config.tied_embeddings else self.head(hidden)
+        return scores.astype(jnp.float32)
+
+
+def visible_within(segments: Array) -> Array:
+    """Causal attention within a segment: `[R, T]` -> `[R, T, T]` bool. Padding (segment 0) sees only padding."""
+    same = segments[:, :, None] == segments[:, None, :]
+    return same & jnp.tri(segments.shape[1], dtype=bool)[None]

@@ -1,0 +1,186 @@
+"""Greedy generation: prompts are read once, then one compiled loop writes a token a step for all rows."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from profit_jax.backbone.decoder import Decoder, visible_within
+from profit_jax.backbone.layers import KeysValues
+from profit_jax.typing import Adapter, Array, Frozen, Queries
+
+POSITIONS_PER_BATCH = 8192
+_NARROWEST = 16  # no batch is narrower than this
+
+
+class _State(NamedTuple):
+    step: Array  # [] int32, tokens written so far
+    token: Array  # [R] int32, the last one chosen
+    ended: Array  # [R] bool
+    recent: KeysValues  # [L, R, new, G, E] each: keys and values of the written tokens
+    answer: Array  # [R, new] int32
+
+
+def greedy(
+    graph: nnx.GraphDef,
+    frozen: Frozen,
+    adapters: Adapter,
+    queries: Queries,
+    *,
+    new_tokens: int,
+    end_tokens: tuple[int, ...],
+) -> Array:
+    """The most likely continuation of every query, token by token.
+
+    The loop stops when every row has ended. Keys and values of the queries are a constant of the loop; only the
+    small buffer of the written tokens' is updated in it.
+
+    Args:
+      graph: the decoder's structure; static under jit.
+      frozen: its weights.
+      adapters: leaves `[C, ...]`; row r uses those of `queries.client[r]`.
+      queries: leaves `[R, ...]`; a row of length 0 is empty and gets no tokens.
+      new_tokens: at most so many tokens are written; static under jit.
+      end_tokens: any of these ends a row and is not part of its answer; static under jit.
+
+    Returns:
+      Token ids `[R, new_tokens]` int32, -1 after a row's end.
+    """
+    return _run(graph, frozen, adapters, queries, new_tokens, end_tokens).answer
+
+
+def _run(
+    graph: nnx.GraphDef,
+    frozen: Frozen,
+    adapters: Adapter,
+    queries: Queries,
+    new_tokens: int,
+    end_tokens: tuple[int, ...],
+) -> _State:
+    model: Decoder = nnx.merge(graph, nnx.State(frozen))
+    rows, width = queries.tokens.shape
+    lora = adapters.get("lora")
+
+    def choose(hidden: Array, ended: Array) -> tuple[Array, Array]:
+        """The next token of each row, and whether the row has ended with it. hidden is `[R, D]`."""
+        token = jnp.argmax(model.logits(hidden), axis=-1).astype(jnp.int32)
+        return token, ended | jnp.isin(token, jnp.asarray(end_tokens, jnp.int32))
+
+    at = jnp.broadcast_to(jnp.arange(width)[None], (rows, width))
+    inside = at < queries.length[:, None]
+    x = model.embed(queries, adapters.get("prompt"))
+    x, prefix = model(x, at, visible_within(inside), queries.client, lora)
+    last = jnp.take_along_axis(x, jnp.maximum(queries.length - 1, 0)[:, None, None], axis=1)[:, 0]
+    token, ended = choose(last, queries.length == 0)
+    recent = jax.tree.map(lambda own: jnp.zeros((*own.shape[:2], new_tokens, *own.shape[3:]), own.dtype), prefix)
+    answer = jnp.full((rows, new_tokens), -1, jnp.int32).at[:, 0].set(jnp.where(ended, -1, token))
+
+    def running(state: _State) -> Array:
+        return (state.step < new_tokens) & ~jnp.all(state.ended)
+
+    def write(state: _State) -> _State:
+        step = state.step - 1  # of the token that is read now, the last one written
+        written = jnp.broadcast_to((jnp.arange(new_tokens) < step)[None], (rows, new_tokens))
+        visible = jnp.concatenate([inside, written, jnp.ones((rows, 1), bool)], axis=1)[:, None]
+        x, own = model(
+            model.embedding(state.token)[:, None],
+            (queries.length + step)[:, None],
+            visible,
+            queries.client,
+            lora,
+            past=(prefix, state.recent),
+        )
+        recent = jax.tree.map(
+            lambda kept, new: lax.dynamic_update_slice_in_dim(kept, new, step, axis=2), state.recent, own
+        )
+        token, ended = choose(x[:, 0], state.ended)
+        answer = state.answer.at[:, state.step].set(jnp.where(ended, -1, token))
+        return _State(state.step + 1, token, ended, recent, answer)
+
+    return lax.while_loop(running, write, _State(jnp.int32(1), token, ended, recent, answer))
+
+
+_greedy = jax.jit(greedy, static_argnames=("graph", "new_tokens", "end_tokens"))
+
+
+def generate_tokens(
+    graph: nnx.GraphDef,
+    frozen: Frozen,
+    adapters: Adapter,
+    queries: Sequence[np.ndarray],
+    clients: Sequence[int],
+    *,
+    new_tokens: int,
+    end_tokens: tuple[int, ...],
+    positions_per_batch: int = POSITIONS_PER_BATCH,
+) -> list[np.ndarray]:
+    """Answers any number of queries of any lengths, in batches of similar length and few shapes.
+
+    Args:
+      graph, frozen: the decoder.
+      adapters: leaves `[C, ...]`.
+      queries: token ids of each query, start tokens included; the soft prompt comes before them.
+      clients: whose adapter answers each query.
+      new_tokens: at most so many tokens are written.
+      end_tokens: any of these ends an answer.
+      positions_per_batch: rows times width of a batch, about.
+
+    Returns:
+      Token ids of each answer, int32, without the end token, in the order of the queries.
+    """
+    prompt_rows = adapters["prompt"].shape[1] if "prompt" in adapters else 0
+    answers: list[np.ndarray] = [np.zeros(0, np.int32)] * len(queries)
+    running = []
+    for chosen, rows, width in batches([prompt_rows + len(query) for query in queries], positions_per_batch):
+        batch = _batch([queries[i] for i in chosen], [clients[i] for i in chosen], prompt_rows, rows, width)
+        running.append((chosen, _greedy(graph, frozen, adapters, batch, new_tokens=new_tokens, end_tokens=end_tokens)))
+    for chosen, tokens in running:  # fetched only now: the host prepared the next batches while the device ran
+        for i, row in zip(chosen, np.asarray(tokens)):
+            answers[i] = row[row >= 0]
+    return answers
+
+
+def batches(lengths: Sequence[int], positions: int) -> Iterator[tuple[list[int], int, int]]:
+    """Cuts rows into batches, longest first: (indices, rows, width) of each.
+
+    A width fixes the number of rows, so shapes are as few as the ladder's widths; only the last batch, which may be
+    small, has fewer rows (a power of two).
+
+    >>> [(chosen, rows, width) for chosen, rows, width in batches([3, 40, 17], positions=96)]
+    [([1, 2], 2, 48), ([0], 1, 16)]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    while order:
+        width = ladder(lengths[order[0]])
+        rows = max(1, positions // width)
+        chosen, order = order[:rows], order[rows:]
+        if not order:
+            rows = min(rows, 1 << (len(chosen) - 1).bit_length())
+        yield chosen, rows, width
+
+
+def ladder(length: int) -> int:
+    """The narrowest of the widths 16, 24, 32, 48, 64, 96, ... that holds `length`.
+
+    >>> [ladder(n) for n in (1, 16, 17, 100)]
+    [16, 16, 24, 128]
+    """
+    width = _NARROWEST
+    while width < length:
+        width = width * 3 // 2 if width & (width - 1) == 0 else width * 4 // 3
+    return width
+
+
+def _batch(queries: list[np.ndarray], clients: list[int], prompt_rows: int, rows: int, width: int) -> Queries:
+    tokens, length = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32)
+    client, slots = np.zeros(rows, np.int32), np.full((rows, width), -1, np.int32)
+    for row, query in enumerate(queries):
+        length[row] = prompt_rows + len(query)
+        tokens[row, prompt_rows : length[row]] = query
+        slots[row, :prompt_rows] = np.arange(prompt_rows)
+    client[: len(clients)] = clients
+    return Queries(tokens, slots, length, client)

@@ -1,0 +1,107 @@
+"""A backbone as users hold it: configuration, frozen weights, tokenizer."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from profit_jax.backbone.config import BackboneConfig, read_config
+from profit_jax.backbone.decoder import Decoder
+from profit_jax.backbone.generate import generate_tokens
+from profit_jax.backbone.loss import Loss
+from profit_jax.backbone.tokenizer import Tokenizer, load_tokenizer
+from profit_jax.backbone.weights import load_weights
+from profit_jax.errors import InputError
+from profit_jax.typing import Adapter, Array, Frozen
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Backbone:
+    """A frozen language model: `graph` is its structure (static), `frozen` its weights (a nested dict of arrays)."""
+
+    config: BackboneConfig
+    graph: nnx.GraphDef
+    frozen: Frozen
+    tokenizer: Tokenizer | None = None
+    remat: bool = False
+
+    @classmethod
+    def load(cls, folder: str | Path, *, dtype: str = "float32", remat: bool = False) -> "Backbone":
+        """Reads a Hugging Face folder: `config.json`, one or many `.safetensors` files, and its tokenizer."""
+        folder = Path(folder)
+        config = read_config(folder)
+        graph, abstract = _structure(config, dtype)
+        tokenizer = load_tokenizer(folder, config)
+        return cls(config, graph, load_weights(folder, config, abstract), tokenizer, remat)
+
+    @classmethod
+    def random(
+        cls,
+        config: BackboneConfig,
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+        tokenizer: Tokenizer | None = None,
+        remat: bool = False,
+    ) -> "Backbone":
+        """A backbone with random weights, for timing and for demonstrations without a model."""
+
+        @jax.jit
+        def create() -> Frozen:
+            decoder = Decoder(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(seed))
+            return nnx.to_pure_dict(nnx.state(decoder))
+
+        return cls(config, _structure(config, dtype)[0], create(), tokenizer, remat)
+
+    @property
+    def loss(self) -> Loss:
+        """The training loss of this backbone, a function of (frozen, adapters, batch)."""
+        return Loss(self.graph, self.frozen, self.tokenizer, self.remat)
+
+    def logits(self, tokens: Array) -> Array:
+        """Scores of the next token at every position: `[B, T]` int -> `[B, T, V]` float32. For tests and notebooks."""
+        return _logits(self.graph, self.frozen, jnp.asarray(tokens))
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Any of these ends a generated text: the model's own, and the one that closes a training target."""
+        own = () if self.tokenizer is None else (self.tokenizer.end,)
+        return tuple(sorted({*self.config.end_tokens, *own}))
+
+    def generate(self, texts: Sequence[str], adapter: Adapter | None = None, max_new_tokens: int = 10) -> list[str]:
+        """Continues each text greedily, with the adapter `{"prompt": [K, D]}` or `{"lora": ...}`, or with none."""
+        if self.tokenizer is None:
+            raise InputError("this backbone has no tokenizer, so it cannot read texts")
+        queries = [np.asarray([*self.tokenizer.start, *ids], np.int32) for ids in self.tokenizer.encode(texts)]
+        answers = generate_tokens(
+            self.graph,
+            self.frozen,
+            jax.tree.map(lambda leaf: leaf[None], adapter or {}),
+            queries,
+            [0] * len(queries),
+            new_tokens=max_new_tokens,
+            end_tokens=self.end_tokens,
+        )
+        return [self.tokenizer.decode(ids) for ids in answers]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(graph: nnx.GraphDef, frozen: Frozen, tokens: Array) -> Array:
+    model: Decoder = nnx.merge(graph, nnx.State(frozen))
+    batch, length = tokens.shape
+    positions = jnp.broadcast_to(jnp.arange(length)[None], tokens.shape)
+    visible = jnp.broadcast_to(jnp.tri(length, dtype=bool)[None], (batch, length, length))
+    hidden, _ = model(model.embedding(tokens), positions, visible, jnp.zeros(batch, jnp.int32))
+    return model.logits(hidden)
+
+
+def _structure(config: BackboneConfig, dtype: str) -> tuple[nnx.GraphDef, dict]:
+    """The decoder's graph and its abstract weights, without allocating any."""
+    decoder = nnx.eval_shape(lambda: Decoder(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(decoder)
+    return graph, nnx.to_pure_dict(state)

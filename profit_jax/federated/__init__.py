@@ -1,0 +1,8 @@
+"""The round: algorithms as pairs of pure functions, and what they are made of."""
+
+from profit_jax.federated.algorithm import Algorithm
+from profit_jax.federated.centralized import centralized
+from profit_jax.federated.fed_avg import fed_avg
+from profit_jax.federated.fed_sgd import fed_sgd
+
+__all__ = ["Algorithm", "centralized", "fed_avg", "fed_sgd"]

@@ -1,0 +1,77 @@
+"""What every federated algorithm is: a pair of pure functions over one state."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from profit_jax import trees
+from profit_jax.metrics.mean import Mean
+from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
+
+
+class LossFunction(Protocol):
+    """A flight's losses, `[C]`, from the frozen weights, the clients' adapters `[C, ...]` and the rows."""
+
+    frozen: Frozen
+
+    def __call__(self, frozen: Frozen, adapters: Adapter, rows: Rows) -> Array: ...  # noqa: D102
+
+
+class State(NamedTuple):
+    """What a server keeps between rounds."""
+
+    adapter: Adapter  # the global adapter
+    optimizer: optax.OptState
+
+
+class Stats(NamedTuple):
+    """What is recorded of a round (Profit Figure 3, right). All norms are Frobenius norms."""
+
+    loss: Mean  # over the cohort's clients and local steps, weighted by examples
+    client_gradient_norm: Mean  # over the cohort's clients and local steps
+    adapter_norm: Array  # of the new global adapter
+    change_norm: Array  # of its change in this round
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    """`init(adapter) -> state` and `round(state, cohort) -> (state, stats)`; `round` is one compiled step.
+
+    `step(frozen, state, cohort)` is the same round with the frozen weights as an argument, for those who compile it
+    themselves. `pooled` algorithms draw a round's examples from all clients' data at once.
+    """
+
+    init: Callable[[Adapter], Any]
+    step: Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]
+    loss: LossFunction
+    pooled: bool = False
+
+    @functools.cached_property
+    def compiled(self) -> Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]:
+        """`step`, jitted, with the state donated."""
+        return jax.jit(self.step, donate_argnums=1)
+
+    def round(self, state: Any, cohort: Cohort) -> tuple[Any, Stats]:
+        """One round. The state passed in is consumed."""
+        return self.compiled(self.loss.frozen, state, cohort)
+
+
+def server(optimizer: optax.GradientTransformation, adapter: Adapter) -> State:
+    """The server's state before the first round."""
+    # A copy, because a round consumes its state and the caller keeps the adapter.
+    adapter = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), adapter)
+    return State(adapter, optimizer.init(adapter))
+
+
+def server_step(
+    optimizer: optax.GradientTransformation, state: State, gradient: Adapter, losses: Mean, norms: Mean
+) -> tuple[State, Stats]:
+    """Applies the server optimizer to a gradient, or to FedAvg's pseudo-gradient (Reddi et al. 2021)."""
+    updates, memory = optimizer.update(gradient, state.optimizer, state.adapter)
+    adapter = optax.apply_updates(state.adapter, updates)
+    return State(adapter, memory), Stats(losses, norms, trees.norm(adapter), trees.norm(updates))

@@ -1,0 +1,48 @@
+"""Generalized FedAvg (Reddi et al. 2021, Algorithm 1; Profit Section 3).
+
+    for each client i of the cohort:  P_i = S steps of the client optimizer from P
+    pseudo-gradient                   g = sum_i w_i (P - P_i) / sum_i w_i
+    server                            P <- P + server optimizer(g)
+
+The client optimizer starts afresh in every round (clients are stateless). FedAvg(Adam) and FedAvg(SGD) differ only in
+the client optimizer; the paper's server optimizer is Adam.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from profit_jax import trees
+from profit_jax.federated.algorithm import Algorithm, LossFunction, State, Stats, server, server_step
+from profit_jax.federated.client import local_training
+from profit_jax.metrics.mean import Mean
+from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
+
+
+def fed_avg(
+    loss: LossFunction,
+    *,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation,
+) -> Algorithm:
+    """FedAvg with any optax optimizer on clients and server; clients weigh as the cohort says."""
+
+    def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
+        def lane(batches: Batch, examples: Array, weight: Array) -> tuple[Adapter, Array, Array]:
+            start = trees.broadcast(state.adapter, weight.shape[0])
+            fresh = jax.vmap(client_optimizer.init)(start)
+            trained = local_training(loss, client_optimizer, frozen, start, fresh, batches, examples)
+            change = jax.tree.map(jnp.subtract, start, trained.adapters)
+            return trees.weighted_sum(change, weight), trained.losses, trained.gradient_norms
+
+        changes, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.examples, cohort.weight)
+        pseudo_gradient = jax.tree.map(lambda change: change.sum(0) / cohort.weight.sum(), changes)
+        return server_step(
+            server_optimizer,
+            state,
+            pseudo_gradient,
+            Mean.of(losses, cohort.examples),
+            Mean.of(norms, (cohort.examples > 0).astype(jnp.float32)),
+        )
+
+    return Algorithm(lambda adapter: server(server_optimizer, adapter), step, loss)

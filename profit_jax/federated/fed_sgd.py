@@ -1,0 +1,50 @@
+"""FedSGD (McMahan et al. 2017; Profit Section 3 and Appendix C).
+
+    for each client i of the cohort:  g_i = gradient of L_i at P on the client's batch
+    server                            P <- P + server optimizer(sum_i w_i g_i / sum_i w_i)
+
+FedSGD-LB, the paper's large-batch variant, is the same with more examples: a cohort of several steps is one large
+batch, whose gradient is accumulated over the steps.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from profit_jax import trees
+from profit_jax.federated.algorithm import Algorithm, LossFunction, State, Stats, server, server_step
+from profit_jax.federated.client import gradients
+from profit_jax.metrics.mean import Mean
+from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
+
+
+def fed_sgd(loss: LossFunction, *, server_optimizer: optax.GradientTransformation) -> Algorithm:
+    """FedSGD with any optax server optimizer; clients weigh as the cohort says."""
+
+    def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
+        def lane(batches: Batch, examples: Array, weight: Array) -> tuple[Adapter, Array, Array]:
+            adapters = trees.broadcast(state.adapter, weight.shape[0])
+            # Each step counts with its share of the client's examples, so that the sum is the mean over all of them.
+            share = examples / jnp.maximum(examples.sum(0, keepdims=True), 1)
+
+            def accumulate(total: Adapter, data: tuple[Batch, Array]) -> tuple[Adapter, Array]:
+                batch, share = data
+                losses, own = gradients(loss, frozen, adapters, batch)
+                weighed = jax.vmap(lambda g, s: jax.tree.map(lambda leaf: leaf * s, g))(own, share)
+                return jax.tree.map(jnp.add, total, weighed), losses
+
+            own, losses = lax.scan(accumulate, jax.tree.map(jnp.zeros_like, adapters), (batches, share))
+            return trees.weighted_sum(own, weight), losses, jax.vmap(trees.norm)(own)
+
+        sums, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.examples, cohort.weight)
+        gradient = jax.tree.map(lambda leaf: leaf.sum(0) / cohort.weight.sum(), sums)
+        return server_step(
+            server_optimizer,
+            state,
+            gradient,
+            Mean.of(losses, cohort.examples),
+            Mean.of(norms, (cohort.weight > 0).astype(jnp.float32)),
+        )
+
+    return Algorithm(lambda adapter: server(server_optimizer, adapter), step, loss)

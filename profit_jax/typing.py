@@ -1,0 +1,64 @@
+"""The axis legend, and the array shapes that cross module borders.
+
+    C  clients side by side in one lane          S  local steps of a round
+    B  examples in a client's local step         R  packed rows of one flight
+    T  positions in a row                        N  labelled positions of one flight
+    K  rows of the soft prompt                   D  width of the residual stream
+    L  layers                                    V  vocabulary
+    H  query heads, G key-value heads, E width of a head, F width of the MLP
+    M  lanes (devices along the mesh axis `clients`)
+    Q  flights of a step (groups of rows that are in memory together)
+
+Shapes are written in this order wherever an array appears: `[M, S, Q, R, T]`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Tree = Any  # a nested dict of arrays
+Adapter = Mapping[str, Any]  # what is trained: {"prompt": [K, D]} or {"lora": {target: {"a": [L, D, r], "b": [L, r, O]}}}
+Frozen = Mapping[str, Any]  # the backbone's weights
+
+
+class Rows(NamedTuple):
+    """Packed rows: whole examples of one client side by side, and the labels they carry.
+
+    `client[r]` says whose row it is; attention is causal within a segment; where `slots` is k >= 0 the client's
+    soft-prompt row k stands in for the token. Labels are one flat list: label n asks the hidden state at flat
+    position `label_at[n] = r * T + t` for token `label_token[n]`. `label_weight` is 0 on padding, and otherwise
+    such that a client's loss is the weighted sum of its labels' negative log-likelihoods.
+    """
+
+    tokens: Array  # [R, T] int32
+    segments: Array  # [R, T] int32, 0 = padding
+    positions: Array  # [R, T] int32, position inside the segment
+    slots: Array  # [R, T] int32, prompt row or -1
+    client: Array  # [R] int32
+    label_at: Array  # [N] int32
+    label_token: Array  # [N] int32
+    label_weight: Array  # [N] float32
+
+
+Batch = tuple[Rows, ...]
+"""The rows of one local step: a block for each row width in use, each `[Q, ...]`, its rows dealt to flights."""
+
+
+class Queries(NamedTuple):
+    """Queries to answer: one a row, from the left, each with its owner's soft prompt in front."""
+
+    tokens: Array  # [R, T] int32
+    slots: Array  # [R, T] int32, prompt row or -1
+    length: Array  # [R] int32, positions in use, 0 = an empty row
+    client: Array  # [R] int32
+
+
+class Cohort(NamedTuple):
+    """What a round trains on: clients dealt to lanes, their packed rows dealt to steps and flights."""
+
+    batches: Batch  # leaves [M, S, Q, ...]
+    examples: Array  # [M, S, C] float32: examples of the client in the step, 0 = the step does not exist for it
+    weight: Array  # [M, C] float32: the client's weight in the aggregate, 0 = an empty place
+    client: Array  # [M, C] int32: the client's number in its data set, -1 = an empty place

@@ -1,0 +1,62 @@
+"""Builds `profit-jax`: two library packages, `profit_jax` and `perfit_jax`, and the launchers with their configs."""
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+requirements = [
+    "absl-py>=2.1",
+    "array_record>=0.8",
+    "chex>=0.1.90",
+    "datasets>=4.0",
+    "flax>=0.12",
+    "jax>=0.10",
+    "matplotlib>=3.9",
+    "ml_collections>=1.1",
+    "numpy>=2.0",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.11.30",
+    "rouge-score>=0.1.2",
+    "safetensors>=0.6",
+    "tensorflow-datasets>=4.9.9",
+    "tqdm>=4.66",
+    "transformers>=5.0",
+]
+
+extras = {
+    "cuda12": ["jax[cuda12]"],
+    "cuda13": ["jax[cuda13]"],
+    "tpu": ["jax[tpu]"],
+    "dev": [
+        "hypothesis>=6.130",
+        "import-linter>=2.5",
+        "peft>=0.18",
+        "pytest>=8.4",
+        "pytest-xdist>=3.8",
+        "ruff>=0.14",
+        "torch>=2.8",
+    ],
+}
+
+setup(
+    name="profit-jax",
+    version="0.1.0",
+    description="Federated soft prompts, personalized and measured; federated sparse LoRA. On JAX and Flax.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    # Naming the root makes an editable install a plain path entry, so that a package added later is importable at once.
+    package_dir={"": "."},
+    packages=find_namespace_packages(
+        include=["profit_jax*", "perfit_jax*", "launch*", "configs*"], exclude=["*.__pycache__", "*.__pycache__.*"]
+    ),
+    install_requires=requirements,
+    extras_require=extras,
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,132 @@
+"""Generation with a cache equals running everything anew for each token."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profit_jax.backbone import Backbone
+from profit_jax.backbone.generate import _batch, _run, batches, generate_tokens, ladder
+from profit_jax.errors import InputError
+from tests.backbone.llamas import TINY, decoder, loras, prompts, saved, tiny
+from tests.backbone.test_loss import merged
+from tests.backbone.test_tokenizer import written
+
+CLIENTS, NEW, NEVER = 3, 7, (TINY.vocabulary,)
+ADAPTERS = {"none": {}, "prompt": prompts(CLIENTS, 4), "lora": loras(CLIENTS, targets=("q", "k", "v", "down"))}
+
+
+def queries(lengths: list[int]) -> list[np.ndarray]:
+    draw = np.random.default_rng(0)
+    return [draw.integers(3, TINY.vocabulary, n).astype(np.int32) for n in lengths]
+
+
+def full_forward(backbone: Backbone, adapters: dict, query: np.ndarray, client: int, end_tokens: tuple) -> list[int]:
+    """The argmax of a whole forward pass for each token; positions behind the last are padding that nobody sees."""
+    own = jax.tree.map(lambda leaf: leaf[client], adapters)
+    model = decoder(Backbone(TINY, backbone.graph, merged(backbone.frozen, own.get("lora", {}))))
+    prompt = own.get("prompt", jnp.zeros((0, TINY.width)))
+    width = 40
+
+    @jax.jit
+    def scores(tokens):
+        x = jnp.concatenate([prompt[None], model.embedding(tokens)], axis=1)
+        length = x.shape[1]
+        hidden, _ = model(x, jnp.arange(length)[None], jnp.tri(length, dtype=bool)[None], jnp.zeros(1, jnp.int32))
+        return model.logits(hidden[0])
+
+    answer: list[int] = []
+    while len(answer) < NEW:
+        ids = [*query.tolist(), *answer]
+        token = int(jnp.argmax(scores(jnp.asarray([ids + [0] * (width - len(ids))]))[len(prompt) + len(ids) - 1]))
+        if token in end_tokens:
+            break
+        answer.append(token)
+    return answer
+
+
+def generated(backbone, adapters, chosen, clients, end_tokens=NEVER, **options) -> list[list[int]]:
+    options = {"new_tokens": NEW, "end_tokens": end_tokens, **options}
+    return [
+        ids.tolist() for ids in generate_tokens(backbone.graph, backbone.frozen, adapters, chosen, clients, **options)
+    ]
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_cache_equals_full_forward(kind):
+    backbone, adapters = tiny(), ADAPTERS[kind]
+    chosen, clients = queries([3, 11, 30, 1, 16]), [0, 1, 2, 1, 0]
+    free = [full_forward(backbone, adapters, q, c, ()) for q, c in zip(chosen, clients)]
+    end = (free[0][3], free[1][0])  # rows end at different steps, one of them with its first token
+    expected = [full_forward(backbone, adapters, q, c, end) for q, c in zip(chosen, clients)]
+    assert expected[1] == [] and len({len(answer) for answer in expected}) > 2
+    assert generated(backbone, adapters, chosen, clients) == free
+    assert generated(backbone, adapters, chosen, clients, end) == expected
+
+
+def test_batching_padding_and_order_change_nothing():
+    backbone, adapters = tiny(), ADAPTERS["prompt"]
+    chosen = queries([3, 11, 30, 1, 16, 5, 60, 2, 9])
+    clients = [i % CLIENTS for i in range(len(chosen))]
+    together = generated(backbone, adapters, chosen, clients)
+    assert generated(backbone, adapters, chosen, clients, positions_per_batch=64) == together
+    assert generated(backbone, adapters, chosen[::-1], clients[::-1], positions_per_batch=100) == together[::-1]
+    assert [generated(backbone, adapters, [q], [c])[0] for q, c in zip(chosen, clients)] == together
+
+
+def test_the_loop_stops_when_every_row_has_ended():
+    backbone = tiny()
+    chosen = queries([3, 11])
+    free = generated(backbone, {}, chosen, [0, 0])
+    batch = _batch(chosen, [0, 0], 0, 4, 16)  # two rows are empty
+
+    def steps(end_tokens):
+        return int(
+            jax.jit(_run, static_argnums=(0, 4, 5))(backbone.graph, backbone.frozen, {}, batch, NEW, end_tokens).step
+        )
+
+    assert steps(NEVER) == NEW
+    assert steps((free[0][0], free[1][0])) == 1
+    expected = 1 + max(next(i for i, token in enumerate(row) if token in (free[0][2], free[1][1])) for row in free)
+    assert steps((free[0][2], free[1][1])) == expected < NEW
+
+
+def test_one_token_and_no_query():
+    backbone = tiny()
+    [chosen] = queries([5])
+    assert generated(backbone, {}, [chosen], [0], new_tokens=1)[0] == generated(backbone, {}, [chosen], [0])[0][:1]
+    assert generated(backbone, {}, [], []) == []
+
+
+def test_texts(tmp_path):
+    backbone = Backbone.load(written(saved(tmp_path), words=[f"w{i}" for i in range(58)]))
+    texts = ["w1 w2 w3", "", "w9"]
+    answers = backbone.generate(texts, max_new_tokens=5)
+    assert len(answers) == 3 and all(isinstance(answer, str) for answer in answers)
+    ids = generate_tokens(
+        backbone.graph, backbone.frozen, {}, [np.asarray([1, 4, 5, 6])], [0], new_tokens=5, end_tokens=(2,)
+    )
+    assert answers[0] == backbone.tokenizer.decode(ids[0])
+    adapter = {"prompt": prompts(1, 4)["prompt"][0]}
+    assert backbone.generate(texts, adapter, max_new_tokens=5) != answers
+
+
+def test_texts_need_a_tokenizer():
+    with pytest.raises(InputError, match="no tokenizer"):
+        tiny().generate(["a"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 300), max_size=60), st.sampled_from([64, 512, 4096]))
+def test_batches_cover_every_row_once_and_hold_it(lengths, positions):
+    seen, shapes = [], set()
+    found = list(batches(lengths, positions))
+    for chosen, rows, width in found:
+        assert 0 < len(chosen) <= rows and rows * width <= max(positions, width)
+        assert width == ladder(max(lengths[i] for i in chosen))
+        seen += chosen
+        shapes.add((rows, width))
+    assert sorted(seen) == list(range(len(lengths)))
+    assert len(shapes) <= len({ladder(n) for n in lengths}) + 1

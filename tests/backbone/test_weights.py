@@ -1,0 +1,124 @@
+"""Reading weights: one file or many, and every error at once."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from profit_jax.backbone import Backbone
+from profit_jax.errors import InputError
+from tests.backbone.llamas import llama, saved
+
+
+def edited(folder: Path, change) -> Path:
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+    return folder
+
+
+def leaves_equal(left, right) -> bool:
+    return jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), left, right))
+
+
+def test_sharded_files_equal_one_file(tmp_path):
+    model = llama(tie_word_embeddings=False)
+    model.save_pretrained(tmp_path / "one")
+    model.save_pretrained(tmp_path / "many", max_shard_size="20KB")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 2
+    expected = Backbone.load(tmp_path / "one").frozen
+    assert leaves_equal(Backbone.load(tmp_path / "many").frozen, expected)
+    (tmp_path / "many" / "model.safetensors.index.json").unlink()
+    assert leaves_equal(Backbone.load(tmp_path / "many").frozen, expected)
+
+
+def test_tree_is_stacked_and_kernels_are_transposed(tmp_path):
+    model = llama()
+    model.save_pretrained(tmp_path)
+    frozen = Backbone.load(tmp_path).frozen
+    up = frozen["blocks"]["mlp"]["up"]["kernel"]
+    assert up.shape == (3, 32, 48)
+    np.testing.assert_array_equal(up[2], model.model.layers[2].mlp.up_proj.weight.detach().numpy().T)
+    assert "head" not in frozen
+
+
+def test_every_mapping_error_is_named_at_once(tmp_path):
+    def change(tensors: dict):
+        del tensors["model.norm.weight"]
+        tensors["model.layers.0.self_attn.q_proj.weight"] = torch.zeros(32, 31)
+        tensors["model.layers.1.self_attn.q_proj.bias"] = torch.zeros(32)
+        tensors["model.layers.2.mlp.up_proj.weight"] = torch.zeros(48, 32, dtype=torch.int8)
+
+    with pytest.raises(InputError) as error:
+        Backbone.load(edited(saved(tmp_path), change))
+    message = str(error.value)
+    assert "\n" not in message and str(tmp_path) in message
+    assert "tensor model.norm.weight [32] is missing" in message
+    assert "tensor model.layers.0.self_attn.q_proj.weight has shape [32, 31], not [32, 32]" in message
+    assert "tensor model.layers.1.self_attn.q_proj.bias is not part of this model" in message
+    assert "tensor model.layers.2.mlp.up_proj.weight has dtype I8" in message
+
+
+def test_many_mapping_errors_are_counted(tmp_path):
+    def change(tensors: dict):
+        tensors.update({f"extra.{i}": torch.zeros(1) for i in range(27)})
+
+    with pytest.raises(InputError, match=r"tensor extra\.0 is.*; and 7 more$"):
+        Backbone.load(edited(saved(tmp_path), change))
+
+
+def test_known_extras_are_skipped(tmp_path):
+    def change(tensors: dict):
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.zeros(4)
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+
+    expected = Backbone.load(saved(tmp_path)).frozen
+    assert leaves_equal(Backbone.load(edited(tmp_path, change)).frozen, expected)
+
+
+def test_missing_shard_is_named_with_its_tensors(tmp_path):
+    llama().save_pretrained(tmp_path, max_shard_size="20KB")
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    shard = index["weight_map"]["model.norm.weight"]
+    (tmp_path / shard).unlink()
+    with pytest.raises(InputError, match=rf"file {shard} is missing; .*model\.norm\.weight \[32\] is missing"):
+        Backbone.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
+def test_pickles_are_refused(name, tmp_path):
+    (saved(tmp_path) / "model.safetensors").rename(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name} holds pickled weights.*save_pretrained"):
+        Backbone.load(tmp_path)
+
+
+def broken_index(folder: Path, index: object) -> Path:
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("index", [{}, {"weight_map": ["a"]}, {"weight_map": {"x": 3}}])
+def test_broken_index_is_named(index, tmp_path):
+    with pytest.raises(InputError, match=r"index\.json: weight_map must be"):
+        Backbone.load(broken_index(saved(tmp_path), index))
+
+
+def test_index_cannot_leave_the_folder(tmp_path):
+    with pytest.raises(InputError, match="not a file name in this folder"):
+        Backbone.load(broken_index(saved(tmp_path), {"weight_map": {"x": "../a.safetensors"}}))
+
+
+def test_unreadable_and_absent_files_are_named(tmp_path):
+    file = saved(tmp_path) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"model\.safetensors: not a readable safetensors file"):
+        Backbone.load(tmp_path)
+    file.unlink()
+    with pytest.raises(InputError, match=r"no \.safetensors file"):
+        Backbone.load(tmp_path)

@@ -2,8 +2,8 @@
 
     python launch/plot.py --workdir=runs/adam,runs/sgd --labels="FedAvg(Adam),FedAvg(SGD)" --out=figures
 
-A workdir of stage 1 gives `training_loss` and `training_norms`, one of stage 2 `tradeoff`, `percentiles` and
-`clients_<label>`, a folder with prepared data `heterogeneity`; runs of one stage share a figure.
+A workdir of stage 1 gives `training_loss` and `training_norms`, one of stage 2 `tradeoff`, `genie`,
+`percentiles` and `clients_<label>`, a folder with prepared data `heterogeneity`; runs of one stage share a figure.
 """
 
 import re
@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> None:
     labels = LABELS.value or [folder.resolve().name for folder in workdirs]
     if len(labels) != len(workdirs):
         raise InputError(f"--labels: {len(labels)} labels for {len(workdirs)} workdirs")
+    if len(set(labels)) < len(labels):
+        raise InputError(f"two runs are called {max(labels, key=labels.count)!r}: name them with --labels")
     out = Path(OUT.value) if OUT.value else workdirs[0] / "figures"
     for name, figure in figures(workdirs, labels).items():
         for path in style.save(figure, out / name):
@@ -61,6 +63,8 @@ def figures(workdirs: Sequence[Path], labels: Sequence[str]) -> dict[str, Figure
     if personalized:
         title = common_partition(personalized)
         drawn["tradeoff"] = tradeoff.means(personalized, title)
+        if any(line["point"] == "genie" for run in personalized for line in run.clients):
+            drawn["genie"] = tradeoff.means(personalized, title, genie=True)
         drawn["percentiles"] = tradeoff.percentiles(personalized, title=title)
         for run in personalized:
             drawn[f"clients_{file_name(run.label)}"] = tradeoff.clients(run)

@@ -1,0 +1,47 @@
+"""Federated tuning of language models in JAX: the Profit benchmark and the machinery under it.
+
+    import profit_jax as pj
+
+    backbone = pj.Backbone.load("a Hugging Face folder")
+    prompt = pj.soft_prompt(backbone, length=10)
+    algorithm = pj.fed_avg(backbone.loss, client_optimizer=..., server_optimizer=...)
+    result = pj.train(algorithm, prompt, clients, rounds=300)
+
+Names are imported when first used, so that `import profit_jax` is quick.
+"""
+
+import importlib
+
+_PUBLIC = {
+    "Backbone": "profit_jax.backbone",
+    "BackboneConfig": "profit_jax.backbone",
+    "Encoder": "profit_jax.data.encode",
+    "Example": "profit_jax.data.examples",
+    "InputError": "profit_jax.errors",
+    "Layout": "profit_jax.data.cohort",
+    "MemoryClients": "profit_jax.data.examples",
+    "Workdir": "profit_jax.experiment",
+    "centralized": "profit_jax.federated",
+    "client_mesh": "profit_jax.federated.mesh",
+    "fed_avg": "profit_jax.federated",
+    "fed_sgd": "profit_jax.federated",
+    "lora": "profit_jax.adapters",
+    "read_adapter": "profit_jax.experiment",
+    "soft_prompt": "profit_jax.adapters",
+    "train": "profit_jax.experiment",
+}
+_MODULES = ("adapters", "backbone", "benchmark", "data", "experiment", "federated", "metrics", "optim", "plots")
+
+__all__ = sorted([*_PUBLIC, *_MODULES])
+
+
+def __getattr__(name: str) -> object:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"profit_jax.{name}")
+    raise AttributeError(f"module 'profit_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

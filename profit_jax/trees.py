@@ -22,9 +22,7 @@ def weighted_sum(tree: Tree, weight: Array) -> Tree:
 
 def where(keep: Array, new: Tree, old: Tree) -> Tree:
     """Chooses per client: leaves are `[C, ...]`, `keep` is `[C]`."""
-    return jax.tree.map(
-        lambda n, o: jnp.where(keep.reshape(keep.shape + (1,) * (n.ndim - keep.ndim)), n, o), new, old
-    )
+    return jax.tree.map(lambda n, o: jnp.where(keep.reshape(keep.shape + (1,) * (n.ndim - keep.ndim)), n, o), new, old)
 
 
 def count(tree: Tree) -> int:

@@ -19,7 +19,9 @@ import jax
 
 Array = jax.Array
 Tree = Any  # a nested dict of arrays
-Adapter = Mapping[str, Any]  # what is trained: {"prompt": [K, D]} or {"lora": {target: {"a": [L, D, r], "b": [L, r, O]}}}
+Adapter = Mapping[
+    str, Any
+]  # what is trained: {"prompt": [K, D]} or {"lora": {target: {"a": [L, D, r], "b": [L, r, O]}}}
 Frozen = Mapping[str, Any]  # the backbone's weights
 
 

@@ -44,5 +44,8 @@ def lora(backbone: Stacked, *, rank: int = 8, targets: Sequence[str] = ("q", "k"
         part, name = TARGETS[target]
         layers, inputs, outputs = backbone.frozen["blocks"][part][name]["kernel"].shape
         a = rng.generator(seed, f"lora/{target}").normal(0, inputs**-0.5, (layers, inputs, rank))
-        factors[target] = {"a": jnp.asarray(a, jnp.float32), "b": jnp.asarray(np.zeros((layers, rank, outputs), np.float32))}
+        factors[target] = {
+            "a": jnp.asarray(a, jnp.float32),
+            "b": jnp.asarray(np.zeros((layers, rank, outputs), np.float32)),
+        }
     return {"lora": factors}

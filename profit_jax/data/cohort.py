@@ -92,7 +92,8 @@ class Planner:
                 examples[lane, step, place] = len(batch)
                 scale = 1 / max(1, len(batch) if self.reduction == "example" else sum(len(e.target) for e in batch))
                 content[lane][step] += [
-                    _Packed(row.width, place, scale, [batch[member] for member in row.members]) for row in packed[i][step]
+                    _Packed(row.width, place, scale, [batch[member] for member in row.members])
+                    for row in packed[i][step]
                 ]
 
         cells = [step for lane in content for step in lane]
@@ -215,12 +216,16 @@ def _fill(block: Block, content: list[list[list[_Packed]]], prompt_rows: int) ->
     tokens = np.concatenate([none, *(part for query, target in examples for part in (placeholder, query, target[:-1]))])
     return Rows(
         tokens=scattered(rows, where, tokens, 0, np.int32),
-        segments=scattered(rows, where, np.repeat(np.array(segment, np.int32), prompt_rows + queries + targets - 1), 0, np.int32),
+        segments=scattered(
+            rows, where, np.repeat(np.array(segment, np.int32), prompt_rows + queries + targets - 1), 0, np.int32
+        ),
         positions=scattered(rows, where, position, 0, np.int32),
         slots=scattered(rows, where, np.where(position < prompt_rows, position, -1), -1, np.int32),
         client=client,
         label_at=scattered(labels, label_where, asked, 0, np.int32),
-        label_token=scattered(labels, label_where, np.concatenate([none, *(example.target for example in examples)]), 0, np.int32),
+        label_token=scattered(
+            labels, label_where, np.concatenate([none, *(example.target for example in examples)]), 0, np.int32
+        ),
         label_weight=scattered(labels, label_where, np.repeat(np.array(scales, np.float32), targets), 0, np.float32),
     )
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,13 +44,17 @@ class Corpus(Sequence[Example]):
 
     def __init__(self, files: Iterable[Path], folder: str | os.PathLike[str]):
         self._texts = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 it lives as long as the corpus
+        weakref.finalize(self, self._texts.close)
         offsets, owners, hashes = array.array("q", [0]), array.array("i"), array.array("q")
         tasks: list[Task] = []
         self.dropped, self.first_dropped = 0, None
         for path in tqdm(list(files), desc="reading task files", unit="file", disable=None):
             task = read_task(path)
             for instance in task.instances:
-                record = json.dumps(instance).encode()
+                try:
+                    record = json.dumps(instance, ensure_ascii=False).encode()
+                except UnicodeEncodeError:  # JSON can escape half a character
+                    raise InputError(f"{path}: instance {instance.id!r} has text that is not Unicode") from None
                 self._texts.write(record)
                 offsets.append(offsets[-1] + len(record))
                 owners.append(len(tasks))
@@ -67,7 +72,7 @@ class Corpus(Sequence[Example]):
         self._check_ids(np.array(hashes, np.int64))
         if self.dropped:
             logging.warning(
-                "dropped %d instances without an answer; the first is in %s", self.dropped, self.first_dropped
+                "dropped instances without an answer: %d, the first in %s", self.dropped, self.first_dropped
             )
 
     def _check_ids(self, hashes: np.ndarray) -> None:

@@ -98,7 +98,9 @@ class Ladder:
         """The rung for a cohort of shape `need`; opens a new one, rounded up, when none in use is close."""
         rounded = tuple(block._replace(rows=round_up(block.rows), labels=round_up(block.labels)) for block in need)
         close = [
-            rung for rung in self.rungs if holds(rung, need) and positions(rung) <= (1 + self.slack) * positions(rounded)
+            rung
+            for rung in self.rungs
+            if holds(rung, need) and positions(rung) <= (1 + self.slack) * positions(rounded)
         ]
         if close:
             return min(close, key=positions)

@@ -19,6 +19,8 @@ import numpy as np
 from profit_jax.errors import InputError
 from profit_jax.rng import generator
 
+PARTITIONS = ("hhf", "mhf", "lhf")
+
 
 class Partition(NamedTuple):
     """Client c holds the instances `order[offsets[c] : offsets[c + 1]]`."""
@@ -78,6 +80,8 @@ def cut(name: str, types: np.ndarray, tasks: np.ndarray, chunk_size: int, seed: 
     >>> cut("hhf", types, tasks, chunk_size=2, seed=0)
     Partition(order=array([2, 5, 1, 4, 0, 3]), offsets=array([0, 2, 4, 6]))
     """
+    if name not in PARTITIONS:
+        raise InputError(f"unknown partition {name!r}: give one of {', '.join(PARTITIONS)}")
     high = hhf(types, tasks, chunk_size)
     if name == "hhf":
         return high

@@ -42,7 +42,7 @@ def prepare(
     source_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str],
     *,
-    partitions: Sequence[str] = store.PARTITIONS,
+    partitions: Sequence[str] = partition.PARTITIONS,
     chunk_size: int = 1200,
     split: str = "paper",
     seed: int = 0,
@@ -64,10 +64,10 @@ def prepare(
       InputError: bad task files or settings; a split without clients; partitions of other settings in `data_dir`.
     """
     for name in partitions:
-        if name not in store.PARTITIONS:
-            raise InputError(f"unknown partition {name!r}: give some of {', '.join(store.PARTITIONS)}")
+        if name not in partition.PARTITIONS:
+            raise InputError(f"unknown partition {name!r}: give some of {', '.join(partition.PARTITIONS)}")
     if not partitions:
-        raise InputError(f"no partition to prepare: give some of {', '.join(store.PARTITIONS)}")
+        raise InputError(f"no partition to prepare: give some of {', '.join(partition.PARTITIONS)}")
     partition.check_chunk_size(chunk_size)
     files = sni.task_files(source_dir)
     root = Path(data_dir) / store.Builder.name
@@ -79,7 +79,7 @@ def prepare(
         except OSError as error:
             raise InputError(f"{root}: {error.strerror}") from None
         _write(Corpus(files, root), data_dir, missing, settings)
-    written = {name: store.read_metadata(root / name / store.VERSION) for name in store.PARTITIONS}
+    written = {name: store.read_metadata(root / name / store.VERSION) for name in partition.PARTITIONS}
     reports = {name: store.Report(**metadata["report"]) for name, metadata in written.items() if metadata}
     statistics.write(root / "statistics.json", {name: report.statistics for name, report in reports.items()})
     return {name: Prepared(root / name, name in present, reports[name]) for name in dict.fromkeys(partitions)}
@@ -89,15 +89,14 @@ def _present(root: Path, settings: Settings) -> set[str]:
     """The partitions that are there, after a check that they have these settings."""
     present = set()
     asked = asdict(settings)
-    for name in store.PARTITIONS:
+    for name in partition.PARTITIONS:
         if metadata := store.read_metadata(root / name / store.VERSION):
-            differing = [
-                f"{key}={metadata['settings'][key]}" for key in asked if metadata["settings"][key] != asked[key]
-            ]
-            if differing == [f"source={metadata['settings']['source']}"]:
+            made = metadata["settings"]
+            differing = [f"{key}={made[key]}, not {asked[key]}" for key in asked if made[key] != asked[key]]
+            if made["source"] != settings.source:
                 differing = ["other task files"]
             if differing:
-                raise InputError(f"{root / name} was prepared with {', '.join(differing)}; give another data_dir")
+                raise InputError(f"{root / name} was prepared with {'; '.join(differing)}: give another data_dir")
             present.add(name)
     return present
 
@@ -144,8 +143,14 @@ def _too_small(chosen: TypeSplit, counts: dict[str, int], chunk_size: int) -> di
     kinds = (*chosen.train, *chosen.validation, *chosen.test)
     small = {kind: counts[kind] for kind in kinds if not partition.clients_of(counts[kind], chunk_size)}
     if small:
-        listed = ", ".join(f"{kind} ({count})" for kind, count in small.items())
-        logging.warning("left out %d task types with too few instances for one client: %s", len(small), listed)
+        largest = max(small, key=small.__getitem__)
+        logging.warning(
+            "left out %d of %d task types, too small for one client; the largest is %s with %d instances",
+            len(small),
+            len(kinds),
+            largest,
+            small[largest],
+        )
     return small
 
 

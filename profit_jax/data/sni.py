@@ -188,7 +188,25 @@ def descriptions(stored: Mapping[str, Any], where: str) -> dict[str, Task]:
 
 
 def open(path: str | os.PathLike[str]) -> FederatedSNI:
-    """Opens a prepared partition, such as `…/federated_sni/hhf`; see `profit_jax.data.store.open`."""
+    """Opens a prepared partition; nothing but its metadata is read until a client is asked for.
+
+    Args:
+      path: the partition's folder, such as `…/federated_sni/hhf`.
+
+    Returns:
+      The clients of each split, as `train`, `validation` and `test`; and the tasks' descriptions, by name, as `tasks`.
+
+    Raises:
+      InputError: there is no prepared partition, or its metadata is damaged.
+
+    >>> import tempfile
+    >>> from profit_jax.data import prepare, tiny
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     prepared = prepare.prepare(tiny.write(folder), folder, partitions=["hhf"], chunk_size=40)
+    ...     clients = open(prepared["hhf"].folder)
+    ...     len(clients.train), len(clients.train[0]), clients.train[0][0].task_type
+    (18, 40, 'Grammar Error Correction')
+    """
     from profit_jax.data import store  # the store reads task descriptions by this module
 
     return store.open(path)

@@ -24,10 +24,9 @@ from tqdm import tqdm
 
 from profit_jax.data import sni
 from profit_jax.data.examples import Example
-from profit_jax.data.partition import Partition
+from profit_jax.data.partition import PARTITIONS, Partition
 from profit_jax.errors import InputError
 
-PARTITIONS = ("hhf", "mhf", "lhf")
 VERSION = "1.0.0"
 _RECORDS_A_FILE = 1 << 17
 
@@ -72,7 +71,11 @@ class StoredClients:
     def __getitem__(self, client: int) -> list[Example]:
         client = range(len(self))[client]
         keys = range(int(self._offsets[client]), int(self._offsets[client + 1]))
-        return [decode(record) for record in self._records.__getitems__(keys)]
+        return self.take(keys)
+
+    def take(self, numbers: Sequence[int]) -> list[Example]:
+        """Examples by their number in the concatenation of all clients."""
+        return [decode(record) for record in self._records.__getitems__([int(number) for number in numbers])]
 
 
 @dataclass(frozen=True)
@@ -193,14 +196,7 @@ def write(
 
 
 def open(path: str | os.PathLike[str]) -> FederatedSNI:
-    """Opens a prepared partition; nothing but its metadata is read until a client is asked for.
-
-    Args:
-      path: the partition's folder, such as `…/federated_sni/hhf`.
-
-    Raises:
-      InputError: there is no prepared partition, or its metadata is damaged.
-    """
+    """Opens a prepared partition; see `profit_jax.data.sni.open`."""
     folder = Path(path) / VERSION
     metadata = read_metadata(folder)
     if metadata is None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -82,6 +82,8 @@ def train(
         raise InputError(f"a mesh of {mesh.shape['clients']} lanes does not fit a layout of {layout.lanes}")
     if weighting not in ("uniform", "examples"):
         raise InputError(f"weighting must be 'uniform' or 'examples', not {weighting!r}")
+    if not clients.sizes.all():
+        raise InputError(f"training client {int(np.argmin(clients.sizes))} has no examples")
     data = EncodedClients(clients, encoder or Encoder(algorithm.loss.tokenizer))
     planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction)
 
@@ -101,47 +103,33 @@ def train(
 
     history: list[dict[str, Any]] = []
     bar = tqdm(total=rounds, initial=done, unit="round", disable=not progress, desc="train")
-    started = time.perf_counter()
-
-    def finish(round: int, stats: Stats, score: Mean | None) -> None:
-        """Fetches a round's numbers, once the next round has been handed to the device."""
-        nonlocal started
-        row = {"round": round, **_row(jax.device_get(stats))}
-        row["seconds"], started = time.perf_counter() - started, time.perf_counter()
-        if score is not None:
+    for planned in prefetch(plan, range(done, rounds)):
+        started = time.perf_counter()
+        cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
+        state, stats = algorithm.round(state, cohort)
+        done += 1
+        row = {"round": done, **_row(jax.device_get(stats)), "seconds": time.perf_counter() - started}
+        if not np.isfinite(row["loss"]):
+            raise InputError(f"the loss of round {done} is {row['loss']}; lower a learning rate")
+        if evaluate and evaluate_every and (done % evaluate_every == 0 or done == rounds):
+            score = evaluate(state.adapter)
             row |= {"validation_score": float(score.value), "validation_weight": int(score.weight)}
+            if float(score.value) > best_score:
+                best, best_score = jax.device_get(state.adapter), float(score.value)
+        if best_score < 0:  # not validated yet
+            best = jax.device_get(state.adapter)
         history.append(row)
         if workdir:
             workdir.append("metrics", row)
+        if saved and (done == rounds or (checkpoint_every and done % checkpoint_every == 0)):
+            saved.save(done, _saved(state, best, best_score))
         bar.set_postfix(loss=f"{row['loss']:.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}")
         bar.update()
-        if not np.isfinite(row["loss"]):
-            raise InputError(f"the loss of round {round} is {row['loss']}; lower a learning rate")
-
-    pending: tuple[int, Stats, Mean | None] | None = None
-    for round, planned in zip(_rounds(done, rounds), prefetch(plan, _rounds(done, rounds))):
-        cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
-        state, stats = algorithm.round(state, cohort)
-        if pending:
-            finish(*pending)
-        number, score = round + 1, None
-        if evaluate and evaluate_every and (number % evaluate_every == 0 or number == rounds):
-            score = evaluate(state.adapter)
-            if float(score.value) > best_score:
-                best, best_score = jax.device_get(state.adapter), float(score.value)
-        pending = number, stats, score
-        if saved and (number == rounds or (checkpoint_every and number % checkpoint_every == 0)):
-            finish(*pending)
-            pending = None
-            best = best if best_score >= 0 else jax.device_get(state.adapter)
-            saved.save(number, _saved(state, best, best_score))
-    if pending:
-        finish(*pending)
     bar.close()
     if saved:
         saved.close()
     last = jax.device_get(state.adapter)
-    return Result(best if best_score >= 0 else last, last, history, len(planner.ladder.rungs))
+    return Result(best, last, history, len(planner.ladder.rungs))
 
 
 def plan_round(
@@ -176,10 +164,6 @@ def plan_round(
 def prompt_rows(adapter: Adapter) -> int:
     """K, the positions that an adapter puts before every query; 0 for a LoRA."""
     return adapter["prompt"].shape[-2] if "prompt" in adapter else 0
-
-
-def _rounds(done: int, rounds: int) -> Iterator[int]:
-    return iter(range(done, rounds))
 
 
 def _row(stats: Stats) -> dict[str, Any]:

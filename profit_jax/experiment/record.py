@@ -1,10 +1,10 @@
 """A workdir: the resolved config, the records, the checkpoints of one run. Nothing in it is written over.
 
-    config.json     the resolved config
-    metrics.jsonl   a line for each round or step
-    clients.jsonl   a line for each client and evaluation point
-    checkpoints/    Orbax
-    figures/        PNG and PDF
+config.json     the resolved config
+metrics.jsonl   a line for each round or step
+clients.jsonl   a line for each client and evaluation point
+checkpoints/    Orbax
+figures/        PNG and PDF
 """
 
 import json

@@ -35,7 +35,9 @@ def fed_avg(
             change = jax.tree.map(jnp.subtract, start, trained.adapters)
             return trees.weighted_sum(change, weight), trained.losses, trained.gradient_norms
 
-        changes, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.examples, cohort.weight)
+        changes, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(
+            cohort.batches, cohort.examples, cohort.weight
+        )
         pseudo_gradient = jax.tree.map(lambda change: change.sum(0) / cohort.weight.sum(), changes)
         return server_step(
             server_optimizer,

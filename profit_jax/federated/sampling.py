@@ -7,7 +7,7 @@ from profit_jax.errors import InputError
 
 
 def cohort(seed: int, round: int, clients: int, sampled: int) -> np.ndarray:
-    """Client numbers of a round, `sampled` of `clients` uniformly without replacement, `[sampled]` (Profit Section 3)."""
+    """Client numbers of a round, uniformly without replacement, `[sampled]` (Profit Section 3)."""
     if sampled > clients:
         raise InputError(f"a round asks for {sampled} clients, but the data set has {clients}")
     return rng.generator(seed, "cohort", round).choice(clients, sampled, replace=False)

@@ -118,19 +118,17 @@ def read_lines(path: str | Path, fields: Iterable[str]) -> list[dict[str, Any]]:
     return records
 
 
-def read_divergences(path: str | Path, split: str = "train") -> dict[str, dict[str, float]]:
-    """Reads the mean KL divergences of one split from `statistics.json`: partition -> metadata category -> nats.
+def read_divergences(path: str | Path) -> dict[str, dict[str, float]]:
+    """Reads the training clients' mean KL divergences from `statistics.json`: partition -> category -> nats.
 
     Raises:
       InputError: no such file, not JSON, or a partition without them.
     """
     divergences = {}
-    for partition, splits in read_json(path).items():
-        where = f"{path}, {partition}, {split}"
-        _check(splits, (), f"{path}, {partition}")
-        _check(splits.get(split), (), where)
-        divergences[partition] = splits[split].get("divergence")
-        _check(divergences[partition], divergences[partition] or (), f"{where}, divergence")
+    for partition, statistics in read_json(path).items():
+        _check(statistics, (), f"{path}, {partition}")
+        divergences[partition] = statistics.get("kl_divergence")
+        _check(divergences[partition], divergences[partition] or (), f"{path}, {partition}, kl_divergence")
     return divergences
 
 

@@ -66,8 +66,8 @@ def scores(lines: Sequence[Record], field: str) -> np.ndarray:
     return np.array([line[field] for line in sorted(lines, key=lambda line: line["client"])], float)
 
 
-def means(runs: Sequence[Run], title: str = "") -> Figure:
-    """Profit, Figures 3 (left, center), 4 and 5: mean local score (x) against mean global score (y).
+def means(runs: Sequence[Run], title: str = "", genie: bool = False) -> Figure:
+    """Profit, Figures 3 (left, center), 4, 5 and, with `genie`, 19: mean local score (x) against mean global score (y).
 
     One curve a run, its points in the order of epochs: a ring is the start (the global prompt), a large marker with a
     black edge the last epoch. Model averaging (alpha from 0 to 1) is a dashed curve of the same colour with hollow
@@ -86,8 +86,9 @@ def means(runs: Sequence[Run], title: str = "") -> Figure:
                 _draw(axes, path, color=colour, marker=style.marker(index), label=run.label)
             dashed = {"color": colour, "marker": "s", "mfc": "white", "ls": "--", "lw": 1.0}
             _draw(axes, curve(run, "average"), label=f"{run.label}, model averaging", ends=False, **dashed)
-            dotted = {"color": colour, "marker": "*", "ms": 7, "ls": ":", "lw": 1.0}
-            _draw(axes, curve(run, "genie"), label=f"{run.label}, genie", ends=False, **dotted)
+            if genie:
+                dotted = {"color": colour, "marker": "*", "ms": 7, "ls": ":", "lw": 1.0}
+                _draw(axes, curve(run, "genie"), label=f"{run.label}, genie", ends=False, **dotted)
         axes.plot([], [], **RING, mec="0.35", label="start: the global prompt")
         axes.plot([], [], "o", ms=9, mfc="0.75", mec="black", mew=1.2, label="end: the last epoch")
         axes.set(xlabel=f"mean {LOCAL}", ylabel=f"mean {GLOBAL}", title=title)

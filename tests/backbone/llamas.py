@@ -1,5 +1,6 @@
 """Random tiny Llamas for parity with `transformers`, and rows built by hand."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from profit_jax.backbone import Backbone, BackboneConfig, Rope
 from profit_jax.backbone.decoder import Decoder
+from profit_jax.typing import Adapter, Frozen
 
 TINY = BackboneConfig(
     vocabulary=61,
@@ -56,11 +58,35 @@ def saved(folder: Path, **fields) -> Path:
     return folder
 
 
-def tiny(seed: int = 0) -> Backbone:
+@functools.cache
+def tiny() -> Backbone:
     """A random backbone whose attention is not uniform: every matrix is scaled up."""
-    backbone = Backbone.random(TINY, seed=seed)
-    frozen = jax.tree.map(lambda leaf: leaf * 1.5 if leaf.ndim == 3 else leaf, backbone.frozen)
+    with jax.ensure_compile_time_eval():  # the first caller may be inside jit
+        backbone = Backbone.random(TINY, seed=1)
+        frozen = jax.tree.map(lambda leaf: leaf * 1.5 if leaf.ndim == 3 else leaf, backbone.frozen)
     return Backbone(TINY, backbone.graph, frozen)
+
+
+@jax.jit
+def sequence_logits(frozen: Frozen, adapter: Adapter, tokens: jax.Array) -> jax.Array:
+    """Logits `[K + T, V]` of one sequence, as written in a book: prompt before text, `W + A B` in the place of W."""
+    model = decoder(Backbone(TINY, tiny().graph, merged(frozen, adapter.get("lora", {}))))
+    x = model.embedding(tokens)
+    x = jnp.concatenate([adapter["prompt"], x]) if "prompt" in adapter else x
+    length = len(x)
+    causal = jnp.tri(length, dtype=bool)[None]
+    hidden, _ = model(x[None], jnp.arange(length)[None], causal, jnp.zeros(1, jnp.int32))
+    return model.logits(hidden[0])
+
+
+def merged(frozen: Frozen, lora: dict) -> Frozen:
+    """The weights with each low-rank change added."""
+    blocks = {**frozen["blocks"], "attention": {**frozen["blocks"]["attention"]}, "mlp": {**frozen["blocks"]["mlp"]}}
+    for name, factors in lora.items():
+        part = blocks["attention" if name in "qkvo" else "mlp"]
+        change = jnp.einsum("ldk,lko->ldo", factors["a"], factors["b"])
+        part[name] = {"kernel": part[name]["kernel"] + change}
+    return {**frozen, "blocks": blocks}
 
 
 def decoder(backbone: Backbone) -> Decoder:
@@ -95,6 +121,6 @@ def loras(clients: int, rank: int = 2, targets: tuple[str, ...] = ("q", "k", "v"
     }
 
     def leaf(*shape: int) -> jax.Array:
-        return jnp.asarray(draw.normal(0, 0.3, (clients, c.layers, *shape)), jnp.float32)
+        return jnp.asarray(draw.normal(0, 0.2, (clients, c.layers, *shape)), jnp.float32)
 
     return {"lora": {name: {"a": leaf(shapes[name][0], rank), "b": leaf(rank, shapes[name][1])} for name in targets}}

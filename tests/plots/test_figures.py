@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_the_curve_is_the_plain_mean_over_clients_by_epoch(run: Run) -> None:
-    figure = tradeoff.means([run], title="HHF-SNI")
+    figure = tradeoff.means([run], title="HHF-SNI", genie=True)
     (axes,) = figure.axes
     drawn = line_named(axes, "adam")
     np.testing.assert_allclose(drawn.get_xdata(), [0.2, 0.5])
@@ -49,6 +49,7 @@ def test_the_curve_is_the_plain_mean_over_clients_by_epoch(run: Run) -> None:
     np.testing.assert_allclose([genie.get_xdata(), genie.get_ydata()], [[0.7], [0.5]])
     assert axes.get_title() == "HHF-SNI"
     assert legend_texts(figure)[:3] == ["adam", "adam, model averaging", "adam, genie"]
+    assert "adam, genie" not in legend_texts(tradeoff.means([run]))
 
 
 def test_start_and_end_are_marked(run: Run) -> None:

@@ -21,7 +21,7 @@ def test_everything_that_the_records_allow_is_drawn(tmp_path: Path) -> None:
     personalized = write_run(tmp_path / "personalized", clients=two_epochs())
     data = tmp_path / "data"
     data.mkdir()
-    (data / "statistics.json").write_text(json.dumps({"hhf": {"train": {"divergence": {"Task": 2.0}}}}))
+    (data / "statistics.json").write_text(json.dumps({"hhf": {"kl_divergence": {"Task": 2.0}}}))
     done = plot(f"--workdir={train},{personalized},{data}", "--labels=FedAvg,learning rate 0.1,data")
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"warning: {train}/metrics.jsonl, line 3: the last line is damaged and left out\n"
@@ -42,3 +42,5 @@ def test_bad_workdirs_are_named(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
     done = plot(f"--workdir={empty}", "--labels=a,b")
     assert (done.returncode, done.stderr) == (2, "error: --labels: 2 labels for 1 workdirs\n")
+    done = plot(f"--workdir={empty},{empty}")
+    assert (done.returncode, done.stderr) == (2, "error: two runs are called 'empty': name them with --labels\n")

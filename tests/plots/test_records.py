@@ -76,11 +76,11 @@ def test_a_folder_that_is_no_workdir_is_named(tmp_path: Path) -> None:
         records.open_run(tmp_path)
 
 
-def test_divergences_are_those_of_one_split(tmp_path: Path) -> None:
+def test_divergences_are_those_of_the_training_clients(tmp_path: Path) -> None:
     path = tmp_path / "statistics.json"
-    path.write_text(json.dumps({"hhf": {"train": {"clients": 3, "divergence": {"Task": 2.0}}, "test": {}}}))
+    statistics = {"clients": 3, "kl_divergence": {"Task": 2.0}, "test": {"kl_divergence": {"Task": 1.0}}}
+    path.write_text(json.dumps({"hhf": statistics}))
     assert records.read_divergences(path) == {"hhf": {"Task": 2.0}}
-    with pytest.raises(InputError, match=r"statistics\.json, hhf, test, divergence: not a JSON object"):
-        records.read_divergences(path, split="test")
-    with pytest.raises(InputError, match=r"statistics\.json, hhf, validation: not a JSON object"):
-        records.read_divergences(path, split="validation")
+    path.write_text(json.dumps({"hhf": {"clients": 3}}))
+    with pytest.raises(InputError, match=r"statistics\.json, hhf, kl_divergence: not a JSON object"):
+        records.read_divergences(path)

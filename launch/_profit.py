@@ -1,0 +1,57 @@
+"""What Profit's launchers build from a config: backbone, data, encoder, optimizers, layout."""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import profit_jax as pj
+from profit_jax import optim
+from profit_jax.data.store import FederatedSNI
+from profit_jax.errors import InputError
+
+
+def backbone(config: ConfigDict) -> pj.Backbone:
+    """The frozen model that `config.model` names."""
+    if not config.model:
+        raise InputError("no model: give --config.model=FOLDER, a Hugging Face folder")
+    return pj.Backbone.load(config.model, dtype=config.dtype, remat=config.remat)
+
+
+def data(config: ConfigDict) -> FederatedSNI:
+    """The partition that `config.data_dir` and `config.partition` name."""
+    if not config.data_dir:
+        raise InputError("no data: give --config.data_dir=FOLDER, as prepare_sni.py has written it")
+    return pj.data.sni.open(f"{config.data_dir}/federated_sni/{config.partition}")
+
+
+def encoder(config: ConfigDict, model: pj.Backbone) -> pj.Encoder:
+    """Text to tokens within the config's limits."""
+    return pj.Encoder(model.tokenizer, max_query=config.max_query, max_target=config.max_target)
+
+
+def optimizer(fields: ConfigDict) -> Any:
+    """The optax optimizer of a config's `name` and `learning_rate`, with the settings that stand under its name."""
+    return optim.optimizer(fields.name, learning_rate=fields.learning_rate, **fields.get(fields.name, {}))
+
+
+def layout(config: ConfigDict, lanes: int) -> pj.Layout:
+    """The layout of cohorts, on so many lanes."""
+    return pj.Layout(
+        row_widths=tuple(config.row_widths),
+        positions_per_flight=config.positions_per_flight,
+        lanes=lanes,
+        slack=config.slack,
+    )
+
+
+def mesh(config: ConfigDict) -> Mesh | None:
+    """A mesh of `config.lanes` devices along `clients` (-1: all); None where there is one lane."""
+    lanes = len(jax.devices()) if config.lanes == -1 else config.lanes
+    return pj.client_mesh(lanes) if lanes > 1 else None
+
+
+def lanes(mesh: Mesh | None) -> int:
+    """How many lanes a mesh has."""
+    return mesh.shape["clients"] if mesh else 1

@@ -1,0 +1,119 @@
+"""Profit, stage 2: unseen test clients personalize a prompt; local against global score at every point.
+
+    python launch/profit_personalize.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
+        --config.partition=hhf --config.personalize.start=runs/hhf-fed_avg --workdir=runs/hhf-fed_avg-p13n
+
+`personalize.start` is the workdir of a training run, or a baseline: random_gaussian, random_word (both are
+personalized), no_prompt, few_shot (both are only scored). Writes config.json, clients.jsonl and checkpoints/.
+"""
+
+from collections.abc import Sequence
+
+import optax
+from absl import flags
+from ml_collections import ConfigDict
+
+import profit_jax as pj
+from launch import _profit
+from launch._main import define_config, run
+from profit_jax import optim
+from profit_jax.benchmark import Curve, TestClients, choose_test_clients, few_shot, no_prompt, personalize
+from profit_jax.data.store import FederatedSNI
+from profit_jax.errors import InputError
+from profit_jax.typing import Adapter
+
+CONFIG = define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
+RANDOM = {"random_gaussian": "gaussian", "random_word": "words"}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Personalizes, or scores a baseline."""
+    del argv
+    config, stage = CONFIG.value, CONFIG.value.personalize
+    if not stage.start:
+        raise InputError(
+            "no start: give --config.personalize.start=WORKDIR of a training run, or random_gaussian, random_word, "
+            "no_prompt, few_shot"
+        )
+    client_optimizer = optimizer(stage, config.prompt.length)
+    model, data = _profit.backbone(config), _profit.data(config)
+    clients = choose_test_clients(
+        data.test,
+        count=stage.clients,
+        train_examples=stage.train_examples,
+        test_examples=stage.test_examples,
+        global_examples=stage.global_examples,
+        seed=stage.seed,
+    )
+    if stage.start in ("no_prompt", "few_shot"):
+        curve = baseline(config, model, data, clients)
+    else:
+        mesh = _profit.mesh(config)
+        curve = personalize(
+            model,
+            start(config, model),
+            clients,
+            optimizer=client_optimizer,
+            epochs=stage.epochs,
+            batch_size=stage.batch_size,
+            evaluate_every=stage.evaluate_every,
+            average=tuple(stage.average),
+            new_tokens=config.new_tokens,
+            seed=stage.seed,
+            encoder=_profit.encoder(config, model),
+            layout=_profit.layout(config, _profit.lanes(mesh)),
+            mesh=mesh,
+            workdir=workdir(config),
+        )
+    print(f"{'epoch':>6} {'alpha':>6} {'local':>7} {'global':>7}   means over {len(clients.numbers)} test clients")
+    for row in curve.mean() + curve.mean("average"):
+        print(f"{row['epoch']:>6} {row['alpha']:>6.2f} {row['local']:>7.4f} {row['global']:>7.4f}")
+    print(f"records and checkpoints in {WORKDIR.value}; next: python launch/plot.py --workdir={WORKDIR.value}")
+
+
+def workdir(config: ConfigDict) -> pj.Workdir:
+    """Opened only after everything that can be wrong with the inputs has been found."""
+    return pj.Workdir(WORKDIR.value, {"stage": "personalize", **config.to_dict()})
+
+
+def start(config: ConfigDict, model: pj.Backbone) -> Adapter:
+    """The prompt that every client starts from."""
+    name = config.personalize.start
+    if name in RANDOM:
+        return pj.soft_prompt(model, length=config.prompt.length, init=RANDOM[name], seed=config.seed)
+    adapter = pj.read_adapter(name)
+    if "prompt" not in adapter or adapter["prompt"].shape[1] != model.config.width:
+        raise InputError(f"{name} holds no prompt of width {model.config.width}, the width of {config.model}")
+    return adapter
+
+
+def optimizer(stage: ConfigDict, length: int) -> optax.GradientTransformation:
+    """The clients' optimizer with the heuristics asked for: l2 before it, frozen rows after it."""
+    first, last = stage.freeze_first, stage.freeze_last
+    if not 0 <= first + last < length or min(first, last) < 0:
+        raise InputError(f"freeze_first = {first} and freeze_last = {last} leave none of the prompt's {length} rows")
+    if stage.l2 < 0:
+        raise InputError(f"personalize.l2 must not be negative, got {stage.l2}")
+    chain = [optim.proximal(stage.l2)] if stage.l2 else []
+    chain.append(_profit.optimizer(stage.optimizer))
+    if first or last:
+        chain.append(optim.frozen_rows([*range(first), *range(length - last, length)]))
+    return optax.chain(*chain)
+
+
+def baseline(config: ConfigDict, model: pj.Backbone, data: FederatedSNI, clients: TestClients) -> Curve:
+    """Scores without a trained prompt: one point."""
+    common = {"encoder": _profit.encoder(config, model), "new_tokens": config.new_tokens}
+    records = workdir(config)
+    records.keep("clients", lambda row: False)
+    if config.personalize.start == "few_shot":
+        curve = few_shot(model, clients, data.tasks, **common)
+    else:
+        curve = no_prompt(model, clients, **common)
+    records.append("clients", *curve.rows)
+    return curve
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,99 @@
+"""Profit, stage 1: trains a soft prompt on the training clients (FedAvg, FedSGD or centralized).
+
+    python launch/profit_train.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
+        --config.partition=hhf --config.algorithm=fed_avg --workdir=runs/hhf-fed_avg
+
+Writes config.json, metrics.jsonl and checkpoints/ to the workdir. The same command again resumes a stopped run.
+"""
+
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict
+
+import profit_jax as pj
+from launch import _profit
+from launch._main import define_config, run
+from profit_jax import rng
+from profit_jax.benchmark.evaluate import Evaluator, sample_questions
+from profit_jax.errors import InputError
+from profit_jax.federated import Algorithm
+
+CONFIG = define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains."""
+    del argv
+    config = CONFIG.value
+    algorithm_of = algorithm(config)
+    model, data, mesh = _profit.backbone(config), _profit.data(config), _profit.mesh(config)
+    workdir = pj.Workdir(WORKDIR.value, {"stage": "train", **config.to_dict()})
+    prompt = pj.soft_prompt(
+        model,
+        length=config.prompt.length,
+        init=config.prompt.init,
+        text=config.prompt.text,
+        seed=config.seed,
+    )
+    encoder = _profit.encoder(config, model)
+    evaluator = Evaluator(model, encoder, new_tokens=config.new_tokens)
+    evaluate = None
+    if config.validate_every:
+        questions = sample_questions(
+            evaluator,
+            data.validation,
+            count=config.validation_examples,
+            generator=rng.generator(config.seed, "validation set"),
+        )
+        evaluate = lambda adapter: evaluator.score(adapter, questions)  # noqa: E731
+    result = pj.train(
+        algorithm_of(model.loss),
+        prompt,
+        data.train,
+        rounds=config.rounds,
+        clients_per_round=config.clients_per_round,
+        local_steps=config.local_steps,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        weighting=config.weighting,
+        reduction=config.reduction,
+        encoder=encoder,
+        layout=_profit.layout(config, _profit.lanes(mesh)),
+        mesh=mesh,
+        evaluate=evaluate,
+        evaluate_every=config.validate_every,
+        workdir=workdir,
+        checkpoint_every=config.checkpoint_every,
+    )
+    counts = encoder.counts
+    if counts["truncated_queries"] or counts["truncated_targets"]:
+        print(
+            f"truncated, of {counts['queries']:,} examples read: {counts['truncated_queries']:,} queries (on the left, "
+            f"to {config.max_query} tokens), {counts['truncated_targets']:,} targets (to {config.max_target})"
+        )
+    scores = [row["validation_score"] for row in result.history if "validation_score" in row]
+    best = f", best validation score {max(scores):.3f}" if scores else ""
+    loss = f": loss {result.history[-1]['loss']:.3f}{best}" if result.history else ", as it was before"
+    print(f"{config.rounds} rounds done{loss}; records and checkpoints in {WORKDIR.value}")
+    print(
+        f"next: python launch/profit_personalize.py --config=… --config.personalize.start={WORKDIR.value} --workdir=…"
+    )
+
+
+def algorithm(config: ConfigDict) -> Callable[[object], Algorithm]:
+    """Loss -> algorithm, of the config's name and optimizers."""
+    server = _profit.optimizer(config.server_optimizer)
+    if config.algorithm == "fed_avg":
+        client = _profit.optimizer(config.client_optimizer)
+        return lambda loss: pj.fed_avg(loss, client_optimizer=client, server_optimizer=server)
+    if config.algorithm == "fed_sgd":
+        return lambda loss: pj.fed_sgd(loss, server_optimizer=server)
+    if config.algorithm == "centralized":
+        return lambda loss: pj.centralized(loss, optimizer=server)
+    raise InputError(f"unknown algorithm {config.algorithm!r}; known: fed_avg, fed_sgd, centralized")
+
+
+if __name__ == "__main__":
+    run(main)

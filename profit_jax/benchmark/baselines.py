@@ -4,6 +4,7 @@ The random baselines (Gaussian, random word) and the centralized one are other s
 """
 
 from collections.abc import Callable, Mapping
+
 from profit_jax.backbone import Backbone
 from profit_jax.benchmark.evaluate import Evaluator
 from profit_jax.benchmark.personalize import Curve, Scorer, TestClients

@@ -16,7 +16,15 @@ from profit_jax.errors import InputError
 
 Record = Mapping[str, Any]
 
-ROUND_FIELDS = ("round", "loss", "loss_weight", "prompt_norm", "client_gradient_norm", "prompt_change_norm", "seconds")
+ROUND_FIELDS = (
+    "round",
+    "loss",
+    "loss_weight",
+    "adapter_norm",
+    "client_gradient_norm",
+    "adapter_change_norm",
+    "seconds",
+)
 CLIENT_FIELDS = (
     "client",
     "point",

@@ -10,9 +10,9 @@ from profit_jax.plots import style
 from profit_jax.plots.records import Run
 
 NORMS = {
-    "prompt_norm": "global prompt",
+    "adapter_norm": "global prompt",
     "client_gradient_norm": "mean client gradient",
-    "prompt_change_norm": "change of the prompt in a round",
+    "adapter_change_norm": "change of the prompt in a round",
 }
 LINE = 1.0  # width: rounds are noisy
 

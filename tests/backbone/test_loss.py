@@ -88,9 +88,9 @@ def one_at_a_time(backbone: Backbone, adapters: dict, chosen: list[Example]) -> 
 
 
 def equal_gradient(found: jax.Array, expected: jax.Array):
-    """To float32 rounding: 1e-6 of the client's largest entry."""
+    """To float32 rounding: 5e-6 of the client's largest entry."""
     largest = np.abs(expected).max(axis=tuple(range(1, expected.ndim)), keepdims=True)
-    np.testing.assert_array_less(np.abs(found - expected) / largest, 1e-6)
+    np.testing.assert_array_less(np.abs(found - expected) / largest, 5e-6)
 
 
 ADAPTERS = {

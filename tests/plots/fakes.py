@@ -10,9 +10,9 @@ def round_line(number: int, **changes: Any) -> dict[str, Any]:
         "round": number,
         "loss": 4.0 / (number + 1),
         "loss_weight": 512.0,
-        "prompt_norm": 10.0,
+        "adapter_norm": 10.0,
         "client_gradient_norm": 0.25,
-        "prompt_change_norm": 0.5,
+        "adapter_change_norm": 0.5,
         "seconds": 0.1,
     }
     return line | changes

@@ -107,7 +107,7 @@ def test_without_a_validation_score_there_is_one_panel(tmp_path: Path) -> None:
 
 
 def test_norms_share_a_log_scale_that_leaves_out_zero(tmp_path: Path) -> None:
-    rounds = [round_line(0, prompt_change_norm=0.0), round_line(1)]
+    rounds = [round_line(0, adapter_change_norm=0.0), round_line(1)]
     runs = [records.open_run(write_run(tmp_path / name, rounds)) for name in ("adam", "sgd")]
     figure = training.norms(runs)
     assert [axes.get_yscale() for axes in figure.axes] == ["log"] * 3

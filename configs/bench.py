@@ -1,0 +1,50 @@
+"""The round that `launch/bench.py` times: a random 24-million-parameter Llama, 8 clients, examples of 128 positions.
+
+    python launch/bench.py --config=configs/bench.py [--config.adapter=lora]
+
+About a minute on two CPU cores. With `model` and `data_dir` the round is one of a prepared partition instead.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Fields as in configs/profit/small.py where they share a name."""
+    adam = {"name": "adam", "learning_rate": 0.1, "adam": {"b1": 0.99, "b2": 0.999, "eps": 1e-8}}
+    return ConfigDict(
+        {
+            "model": "",  # a Hugging Face folder; empty: random weights of `shape`
+            "shape": {
+                "width": 288,
+                "layers": 6,
+                "heads": 6,
+                "key_value_heads": 6,
+                "head_width": 48,
+                "mlp_width": 768,
+                "vocabulary": 32_000,
+            },
+            "dtype": "float32",
+            "remat": False,
+            "adapter": "prompt",  # prompt, lora
+            "prompt_length": 10,
+            "lora_rank": 8,
+            "data_dir": "",  # empty: every example has `example_positions`, `example_labels` of them labelled
+            "partition": "hhf",
+            "example_positions": 128,
+            "example_labels": 16,
+            "max_query": 1024,
+            "max_target": 128,
+            "clients_per_round": 8,
+            "local_steps": 4,
+            "batch_size": 8,
+            "client_optimizer": adam,
+            "server_optimizer": adam,
+            "rounds": 3,  # timed rounds after the first; 0: only plan
+            "planned": 1,  # cohorts to plan at least, for the layout's numbers
+            "seed": 0,
+            "lanes": 1,
+            "row_widths": (128, 1280),
+            "positions_per_flight": 16_384,
+            "slack": 0.1,
+        }
+    )

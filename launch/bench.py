@@ -1,0 +1,165 @@
+"""Times one configured round and prints one JSON line.
+
+    python launch/bench.py --config=configs/bench.py
+    python launch/bench.py --config=configs/bench.py --config.adapter=lora
+    python launch/bench.py --config=configs/bench.py --config.model=MODEL --config.data_dir=DATA --config.partition=hhf \
+        --config.clients_per_round=32 --config.local_steps=16 --config.batch_size=32 --config.rounds=0    # layout only
+
+The line's numbers:
+
+    compile_seconds                    the first call of the round's program, less one round
+    seconds_per_round                  the median over `rounds`, after the first
+    seconds_per_client_step            seconds_per_round / clients / steps
+    real_tokens_per_second             query and target tokens, no prompt rows, no padding
+    positions_per_real_position        positions computed / (prompt rows + tokens): what the layout leaves
+    share_of_matrix_rate               (4 N positions + 4 V D labels) / seconds / the rate of a plain product measured in
+                                       this run; N block weights. Frozen weights have no gradient, so a position costs
+                                       2 N forward and 2 N backward
+    peak_memory_gib                    the device's peak, or where it tells none the process's
+    programs                           compiled programs of the round
+"""
+
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+import profit_jax as pj
+from launch import _profit
+from launch._main import define_config, run
+from profit_jax.backbone import Rope
+from profit_jax.data.cohort import Plan, Planner
+from profit_jax.data.encode import Encoded, EncodedClients
+from profit_jax.errors import InputError
+from profit_jax.experiment.loop import plan_round, prompt_rows
+from profit_jax.federated.mesh import everywhere, over_clients
+from profit_jax.typing import Adapter
+
+CONFIG = define_config()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Plans, runs and times rounds."""
+    del argv
+    config = CONFIG.value
+    model = _profit.backbone(config) if config.model else random_model(config.shape, config.dtype, config.remat)
+    adapter = make_adapter(config, model)
+    planner = Planner(_profit.layout(config, max(config.lanes, 1)), prompt_rows=prompt_rows(adapter))
+    plan = planned(config, model, planner)
+    plans = [plan(round) for round in range(max(config.rounds, config.planned))]
+    line = {
+        "device": jax.devices()[0].device_kind,
+        "adapter": config.adapter,
+        "partition": config.partition if config.data_dir else "synthetic",
+        "clients": config.clients_per_round,
+        "lanes": config.lanes,
+        "positions_per_real_position": round(
+            sum(p.computed_positions for p in plans) / sum(p.real_positions for p in plans), 3
+        ),
+        "shape": plans[-1].shape,
+        "shapes": len(planner.ladder.rungs),
+    }
+    if config.rounds:
+        line |= timed(config, model, adapter, plans)
+    print(json.dumps(line))
+
+
+def timed(config: ConfigDict, model: pj.Backbone, adapter: Adapter, plans: list[Plan]) -> dict[str, float]:
+    """Runs the first plan's round again and again."""
+    mesh = _profit.mesh(config)
+    client, server = _profit.optimizer(config.client_optimizer), _profit.optimizer(config.server_optimizer)
+    algorithm = pj.fed_avg(model.loss, client_optimizer=client, server_optimizer=server)
+    plan = plans[0]
+    state = algorithm.init(adapter)
+    cohort = over_clients(plan.cohort, mesh) if mesh else jax.device_put(plan.cohort)
+    state = everywhere(state, mesh) if mesh else state
+
+    def one_round() -> None:
+        nonlocal state
+        state, stats = algorithm.round(state, cohort)
+        jax.block_until_ready((state, stats))
+
+    first = seconds(one_round)
+    rate_before = matrix_rate(config.dtype)
+    rounds = [seconds(one_round) for _ in range(config.rounds)]
+    rate = max(rate_before, matrix_rate(config.dtype))
+    median = statistics.median(rounds)
+    labels = sum(int((block.label_weight > 0).sum()) for block in plan.cohort.batches)
+    useful = 4 * model.config.block_parameters * plan.real_positions
+    useful += 4 * model.config.vocabulary * model.config.width * labels
+    return {
+        "compile_seconds": round(first - median, 2),
+        "seconds_per_round": round(median, 4),
+        "seconds_per_client_step": round(median / config.clients_per_round / config.local_steps, 5),
+        "real_tokens_per_second": round(plan.real_tokens / median),
+        "useful_gflop": round(useful / 1e9, 1),
+        "matrix_rate_gflop_per_second": round(rate / 1e9, 1),
+        "share_of_matrix_rate": round(useful / median / rate, 3),
+        "peak_memory_gib": round(peak_memory() / 2**30, 2),
+        "programs": algorithm.compiled._cache_size(),
+    }
+
+
+def seconds(work: Callable[[], None]) -> float:
+    """How long `work` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def matrix_rate(dtype: str, size: int = 2048) -> float:
+    """Floating-point operations a second of a plain square matrix product, the best of ten."""
+    x = jnp.ones((size, size), dtype)
+    product = jax.jit(jnp.matmul)
+    product(x, x).block_until_ready()
+    return 2 * size**3 / min(seconds(lambda: product(x, x).block_until_ready()) for _ in range(10))
+
+
+def peak_memory() -> int:
+    """Bytes in use at the peak: the device's own count, or the process's where there is none (CPU)."""
+    stats = jax.devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def random_model(shape: ConfigDict, dtype: str, remat: bool) -> pj.Backbone:
+    """Random weights of the config's shape."""
+    config = pj.BackboneConfig(
+        **shape.to_dict(), norm_epsilon=1e-5, rope=Rope(10_000.0), tied_embeddings=False, end_tokens=(2,)
+    )
+    return pj.Backbone.random(config, dtype=dtype, remat=remat)
+
+
+def make_adapter(config: ConfigDict, model: pj.Backbone) -> Adapter:
+    """A soft prompt or a LoRA."""
+    if config.adapter == "prompt":
+        return pj.soft_prompt(model, length=config.prompt_length)
+    if config.adapter == "lora":
+        return pj.lora(model, rank=config.lora_rank)
+    raise InputError(f"unknown adapter {config.adapter!r}; known: prompt, lora")
+
+
+def planned(config: ConfigDict, model: pj.Backbone, planner: Planner) -> Callable[[int], Plan]:
+    """Round -> plan, on a prepared partition, or on examples of equal length."""
+    clients, steps, batch = config.clients_per_round, config.local_steps, config.batch_size
+    if config.data_dir:
+        data = EncodedClients(_profit.data(config).train, _profit.encoder(config, model))
+        return lambda round: plan_round(planner, data, round, config.seed, False, clients, steps, batch, "uniform")
+    draw = np.random.default_rng(config.seed)
+    query = config.example_positions - planner.prompt_rows - config.example_labels + 1
+
+    def example() -> Encoded:
+        tokens = draw.integers(3, model.config.vocabulary, query + config.example_labels, dtype=np.int32)
+        return Encoded(tokens[:query], tokens[query:])
+
+    same = [[[example() for _ in range(batch)] for _ in range(steps)] for _ in range(clients)]
+    return lambda round: planner(range(clients), same)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,143 @@
+"""Layout never changes a number, and costs what it should: programs, traces, collectives."""
+
+import re
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from profit_jax.federated import centralized, fed_avg, fed_sgd
+from profit_jax.federated.mesh import client_mesh, everywhere, over_clients
+from tests import worlds
+
+DATA = worlds.encoded(worlds.clients((7, 5, 9, 6, 4, 8, 5, 6)))
+CHOSEN = [5, 0, 3, 6, 1, 7, 2, 4]
+DRAWN = worlds.batches(DATA, CHOSEN, steps=2, batch=3)
+LOSS = worlds.backbone().loss
+ALGORITHMS = {
+    "fed_avg": lambda: fed_avg(LOSS, client_optimizer=optax.sgd(0.3), server_optimizer=optax.sgd(1.0)),
+    "fed_sgd": lambda: fed_sgd(LOSS, server_optimizer=optax.sgd(1.0)),
+    "centralized": lambda: centralized(LOSS, optimizer=optax.sgd(1.0)),
+}
+
+
+def run(name: str, cohort, mesh=None) -> np.ndarray:
+    algorithm = ALGORITHMS[name]()
+    state = algorithm.init(worlds.prompt())
+    if mesh:
+        state, cohort = everywhere(state, mesh), over_clients(cohort, mesh)
+    for _ in range(2):
+        state, _ = algorithm.round(state, cohort)
+    return np.asarray(state.adapter["prompt"])
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def reference(request) -> tuple[str, np.ndarray]:
+    """One example a row, one lane, one flight."""
+    cohort = worlds.plan(CHOSEN, DRAWN, row_widths=(24,), positions_per_flight=10**6).cohort
+    return request.param, run(request.param, cohort)
+
+
+LAYOUTS = {
+    "packed": {"row_widths": (64,)},
+    "two widths": {"row_widths": (24, 72)},
+    "in flights": {"row_widths": (24, 48), "positions_per_flight": 96},
+    "in single rows": {"row_widths": (32,), "positions_per_flight": 1},
+    "three lanes": {"row_widths": (64,), "lanes": 3},
+    "eight lanes in flights": {"row_widths": (24, 72), "lanes": 8, "positions_per_flight": 100},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_changes_nothing(reference, layout):
+    name, expected = reference
+    got = run(name, worlds.plan(CHOSEN, DRAWN, **LAYOUTS[layout]).cohort)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("lanes", [2, 8])
+def test_sharded_over_devices_equals_one_device(reference, lanes):
+    name, expected = reference
+    got = run(name, worlds.plan(CHOSEN, DRAWN, lanes=lanes).cohort, client_mesh(lanes))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_order_of_clients_and_examples_changes_nothing(reference):
+    name, expected = reference
+    order = [3, 7, 0, 4, 1, 6, 2, 5]
+    drawn = [[step[::-1] for step in DRAWN[i]] for i in order]
+    got = run(name, worlds.plan([CHOSEN[i] for i in order], drawn).cohort)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_empty_place_changes_nothing(reference):
+    """Eight clients on three lanes leave a ninth place empty; its weight is 0 and it gives no NaN."""
+    name, expected = reference
+    cohort = worlds.plan(CHOSEN, DRAWN, lanes=3).cohort
+    assert (cohort.client == -1).sum() == 1
+    np.testing.assert_allclose(run(name, cohort), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_round_of_the_same_shape_compiles_nothing(name):
+    algorithm = ALGORITHMS[name]()
+    state = algorithm.init(worlds.prompt())
+    for seed in range(3):
+        drawn = worlds.batches(DATA, CHOSEN, steps=2, batch=3, seed=seed)
+        planner_shape = worlds.plan(CHOSEN, drawn, row_widths=(24,))
+        state, _ = algorithm.round(state, planner_shape.cohort)
+    shapes = {
+        str(
+            jax.tree.map(
+                np.shape, worlds.plan(CHOSEN, worlds.batches(DATA, CHOSEN, 2, 3, seed=s), row_widths=(24,)).cohort
+            )
+        )
+        for s in range(3)
+    }
+    assert algorithm.compiled._cache_size() == len(shapes)
+
+
+COLLECTIVE = re.compile(r"\b(all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\(")
+
+
+def computations(text: str) -> dict[str, list[str]]:
+    """Computation name -> its lines, of a compiled module's text."""
+    found, name = {}, ""
+    for line in text.splitlines():
+        if header := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            name = "ENTRY" if line.startswith("ENTRY") else header[1]
+            found[name] = []
+        elif name:
+            found[name].append(line)
+    return found
+
+
+def compiled(name: str, steps: int) -> dict[str, list[str]]:
+    mesh = client_mesh(8)
+    drawn = worlds.batches(DATA, CHOSEN, steps=steps, batch=3)
+    algorithm = ALGORITHMS[name]()
+    cohort = over_clients(worlds.plan(CHOSEN, drawn, lanes=8, positions_per_flight=64).cohort, mesh)
+    state = everywhere(algorithm.init(worlds.prompt()), mesh)
+    return computations(algorithm.compiled.lower(everywhere(LOSS.frozen, mesh), state, cohort).compile().as_text())
+
+
+@pytest.mark.parametrize("name", ["fed_avg", "fed_sgd"])
+def test_no_collective_over_clients_inside_local_training(name):
+    """Collectives stand in the entry computation, after the loops over steps and flights; never inside one."""
+    program = compiled(name, steps=3)
+    assert any("while(" in line for line in program["ENTRY"]), "the steps should be a loop"
+    inside = [line for part, lines in program.items() if part != "ENTRY" for line in lines if COLLECTIVE.search(line)]
+    assert not inside
+    entry = [line for line in program["ENTRY"] if COLLECTIVE.search(line)]
+    assert entry and all("all-reduce" in line for line in entry)
+
+
+def test_bytes_between_lanes_are_the_adapter_and_a_few_numbers():
+    program = compiled("fed_avg", steps=3)
+    sizes = []
+    for line in program["ENTRY"]:
+        if COLLECTIVE.search(line):
+            shapes = re.findall(r"f32\[([\d,]*)\]", re.split(r" all-reduce(?:-start)?\(", line)[0])
+            sizes += [int(np.prod([int(n) for n in shape.split(",") if n] or [1])) for shape in shapes]
+    assert worlds.prompt()["prompt"].size <= sum(sizes) <= worlds.prompt()["prompt"].size + 16

@@ -2,8 +2,9 @@
 
     python launch/bench.py --config=configs/bench.py
     python launch/bench.py --config=configs/bench.py --config.adapter=lora
-    python launch/bench.py --config=configs/bench.py --config.model=MODEL --config.data_dir=DATA --config.partition=hhf \
-        --config.clients_per_round=32 --config.local_steps=16 --config.batch_size=32 --config.rounds=0    # layout only
+    python launch/bench.py --config=configs/bench.py --config.model=MODEL --config.data_dir=DATA \
+        --config.partition=hhf --config.clients_per_round=32 --config.local_steps=16 --config.batch_size=32 \
+        --config.rounds=0 --config.planned=4    # layout only
 
 The line's numbers:
 
@@ -12,8 +13,8 @@ The line's numbers:
     seconds_per_client_step            seconds_per_round / clients / steps
     real_tokens_per_second             query and target tokens, no prompt rows, no padding
     positions_per_real_position        positions computed / (prompt rows + tokens): what the layout leaves
-    share_of_matrix_rate               (4 N positions + 4 V D labels) / seconds / the rate of a plain product measured in
-                                       this run; N block weights. Frozen weights have no gradient, so a position costs
+    share_of_matrix_rate               (4 N positions + 4 V D labels) / seconds / the rate of a plain product in this
+                                       run; N block weights. Frozen weights have no gradient, so a position costs
                                        2 N forward and 2 N backward
     peak_memory_gib                    the device's peak, or where it tells none the process's
     programs                           compiled programs of the round

@@ -1,0 +1,67 @@
+"""Soft prompts and LoRA: what they start from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from profit_jax import trees
+from profit_jax.adapters import lora, soft_prompt
+from profit_jax.errors import InputError
+from tests import worlds
+
+
+def test_a_gaussian_prompt_has_variance_a_quarter():
+    """4,096 draws: the sample variance of N(0, 0.25) stays within 5 standard errors, 0.25 sqrt(2 / 4096)."""
+    values = np.asarray(soft_prompt(worlds.backbone(), length=256, seed=1)["prompt"])
+    assert values.shape == (256, worlds.CONFIG.width) and values.dtype == np.float32
+    assert abs(values.var() - 0.25) < 5 * 0.25 * np.sqrt(2 / values.size)
+    assert abs(values.mean()) < 5 * 0.5 / np.sqrt(values.size)
+
+
+def test_random_words_are_rows_of_the_embedding_table_each_once():
+    table = np.asarray(worlds.backbone().frozen["embedding"]["embedding"])
+    rows = np.asarray(soft_prompt(worlds.backbone(), length=8, init="words", seed=2)["prompt"])
+    found = [int(np.flatnonzero((table == row).all(1))[0]) for row in rows]
+    assert len(set(found)) == 8
+
+
+def test_a_text_prompt_is_the_text_repeated_to_its_length():
+    table = np.asarray(worlds.backbone().frozen["embedding"]["embedding"])
+    rows = np.asarray(soft_prompt(worlds.backbone(), length=5, init="text", text="abc")["prompt"])
+    np.testing.assert_array_equal(rows, table[[3, 4, 5, 3, 4]])
+
+
+def test_the_seed_decides_the_draw():
+    draw = [np.asarray(soft_prompt(worlds.backbone(), seed=seed)["prompt"]) for seed in (0, 0, 1)]
+    assert (draw[0] == draw[1]).all() and (draw[0] != draw[2]).any()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"length": 0}, {"init": "zeros"}, {"init": "words", "length": 33}, {"init": "text", "text": ""}]
+)
+def test_prompts_that_cannot_be_are_refused(settings):
+    with pytest.raises(InputError):
+        soft_prompt(worlds.backbone(), **settings)
+
+
+def test_a_new_lora_changes_nothing():
+    backbone = worlds.backbone()
+    adapters = trees.broadcast(lora(backbone, rank=2, targets=("q", "v", "down")), 2)
+    data = worlds.encoded(worlds.clients())
+    cohort = worlds.plan([0, 1], worlds.batches(data, [0, 1], 1, 3), rows=0).cohort
+    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0, 0]), cohort.batches[0])
+    with_lora = backbone.loss(backbone.frozen, adapters, rows)
+    empty = {"prompt": jnp.zeros((2, 1, worlds.CONFIG.width))}  # no slot asks for its row
+    np.testing.assert_array_equal(with_lora, backbone.loss(backbone.frozen, empty, rows))
+
+
+def test_lora_counts_its_parameters():
+    """r (in + out) for each target and layer: q 16 x 16, k 16 x 8, two layers."""
+    assert trees.count(lora(worlds.backbone(), rank=3, targets=("q", "k"))) == 2 * 3 * ((16 + 16) + (16 + 8))
+
+
+@pytest.mark.parametrize("settings", [{"rank": 0}, {"targets": ()}, {"targets": ("query",)}])
+def test_loras_that_cannot_be_are_refused(settings):
+    with pytest.raises(InputError):
+        lora(worlds.backbone(), **settings)

@@ -1,0 +1,155 @@
+"""The planner: every example once, whole, in a row of its own client, and few positions beside the real ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profit_jax.data.cohort import Layout, Planner
+from profit_jax.data.encode import Encoded
+from profit_jax.data.packing import Block, Ladder, deal, holds, pack, positions, round_up
+from profit_jax.errors import InputError
+
+PROMPT = 3
+
+
+def example(query: int, target: int, mark: int) -> Encoded:
+    """Tokens that tell the example: query tokens are 2 * mark, target tokens 2 * mark + 1."""
+    return Encoded(np.full(query, 2 * mark, np.int32), np.full(target, 2 * mark + 1, np.int32))
+
+
+@st.composite
+def cohorts(draw):
+    """Clients, each with the same number of steps of zero to five examples; every example has its own mark."""
+    steps = draw(st.integers(1, 3))
+    sizes = draw(st.lists(st.lists(st.integers(0, 5), min_size=steps, max_size=steps), min_size=1, max_size=5))
+    mark = iter(range(1, 10**6))
+    lengths = st.tuples(st.integers(1, 30), st.integers(1, 8))
+    batches = [[[example(*draw(lengths), next(mark)) for _ in range(n)] for n in client] for client in sizes]
+    if not any(step for client in batches for step in client):
+        batches[0][0].append(example(4, 2, next(mark)))
+    layout = Layout(
+        row_widths=draw(st.sampled_from([(48,), (16, 48), (12, 24, 48)])),
+        positions_per_flight=draw(st.sampled_from([1, 64, 10_000])),
+        lanes=draw(st.integers(1, 3)),
+    )
+    return batches, layout
+
+
+@settings(max_examples=60, deadline=None)
+@given(cohorts())
+def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
+    batches, layout = drawn
+    clients = list(range(10, 10 + len(batches)))
+    plan = Planner(layout, prompt_rows=PROMPT)(clients, batches)
+    found: dict[tuple[int, int, int], tuple] = {}
+    for block in plan.cohort.batches:
+        lanes, steps, flights, rows, width = block.tokens.shape
+        for m, s, q, r in np.ndindex(lanes, steps, flights, rows):
+            owner = plan.cohort.client[m, block.client[m, s, q, r]]
+            for segment in set(block.segments[m, s, q, r].tolist()) - {0}:
+                at = np.flatnonzero(block.segments[m, s, q, r] == segment)
+                assert (np.diff(at) == 1).all() and (block.positions[m, s, q, r, at] == np.arange(len(at))).all()
+                assert (block.slots[m, s, q, r, at] == [*range(PROMPT), *[-1] * (len(at) - PROMPT)]).all()
+                tokens = block.tokens[m, s, q, r, at[PROMPT:]]
+                mine = (block.label_weight[m, s, q] > 0) & np.isin(block.label_at[m, s, q], r * width + at)
+                asked = block.label_at[m, s, q][mine] - r * width - at[0]
+                key = (int(owner), s, int(tokens[0]) // 2)
+                assert key not in found
+                found[key] = (tokens, asked, block.label_token[m, s, q][mine], block.label_weight[m, s, q][mine])
+    wanted = [
+        (client, s, batch, one)
+        for client, steps in zip(clients, batches)
+        for s, batch in enumerate(steps)
+        for one in batch
+    ]
+    assert len(found) == len(wanted)
+    for client, s, batch, (query, target) in wanted:
+        tokens, asked, token, weight = found[client, s, int(query[0]) // 2]
+        np.testing.assert_array_equal(tokens, np.concatenate([query, target[:-1]]))
+        np.testing.assert_array_equal(asked, PROMPT + len(query) - 1 + np.arange(len(target)))
+        np.testing.assert_array_equal(token, target)
+        np.testing.assert_allclose(weight, 1 / len(batch), rtol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(cohorts())
+def test_positions_are_counted_as_they_are(drawn):
+    batches, layout = drawn
+    plan = Planner(layout, prompt_rows=PROMPT)(range(len(batches)), batches)
+    assert plan.computed_positions == sum(block.tokens.size for block in plan.cohort.batches)
+    assert plan.real_positions == sum(int((block.segments > 0).sum()) for block in plan.cohort.batches)
+    flight = max(block.tokens.shape[-2] * block.tokens.shape[-1] for block in plan.cohort.batches)
+    narrowest = max(layout.positions_per_flight, layout.row_widths[-1])
+    assert flight <= narrowest * 17 / 16 + layout.row_widths[-1]
+
+
+def test_examples_and_weights_say_who_takes_part():
+    batches = [[[example(4, 2, 1), example(4, 2, 2)], []], [[example(4, 2, 3)], [example(4, 2, 4)]]]
+    cohort = Planner(Layout((16,)), prompt_rows=0)([7, 9], batches, weights=[2.0, 3.0]).cohort
+    by_client = {
+        int(c): (cohort.examples[0, :, p].tolist(), float(cohort.weight[0, p])) for p, c in enumerate(cohort.client[0])
+    }
+    assert by_client == {7: ([2.0, 0.0], 2.0), 9: ([1.0, 1.0], 3.0)}
+
+
+def test_a_token_mean_weighs_every_target_token_alike():
+    batches = [[[example(4, 1, 1), example(4, 3, 2)]]]
+    (block,) = Planner(Layout((16,)), prompt_rows=0, reduction="token")([0], batches).cohort.batches
+    weights = block.label_weight[block.label_weight > 0]
+    np.testing.assert_allclose(weights, [0.25] * 4)
+
+
+def test_a_cell_short_of_wide_rows_uses_those_the_others_need():
+    """One client's long text opens wide rows; the other lane's narrow rows move into as many, not beside them."""
+    long = [[[example(60, 2, i) for i in range(4)]], [[example(10, 2, i) for i in range(4, 20)]]]
+    plan = Planner(Layout((16, 64), lanes=2), prompt_rows=0)([0, 1], long)
+    assert {block.width: block.rows * block.flights for block in plan.shape} == {64: 4}
+
+
+def test_an_example_longer_than_the_widest_row_is_refused():
+    with pytest.raises(InputError, match="takes 66 positions, more than the widest row, 64"):
+        Planner(Layout((16, 64)), prompt_rows=3)([0], [[[example(60, 4, 1)]]])
+
+
+@pytest.mark.parametrize("fields", [{"row_widths": ()}, {"row_widths": (64, 16)}, {"lanes": 0}])
+def test_a_layout_that_makes_no_sense_is_refused(fields):
+    with pytest.raises(InputError):
+        Layout(**fields)
+
+
+def test_an_unknown_reduction_is_refused():
+    with pytest.raises(InputError, match="reduction"):
+        Planner(Layout(), prompt_rows=0, reduction="mean")
+
+
+@given(st.lists(st.integers(1, 40), max_size=40))
+def test_packing_holds_everything_once_within_the_width(lengths):
+    rows = pack(lengths, [16, 40])
+    assert sorted(member for row in rows for member in row.members) == list(range(len(lengths)))
+    assert all(sum(lengths[member] for member in row.members) <= row.width for row in rows)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 6))
+def test_dealing_fills_no_group_beyond_its_places(costs, groups):
+    places = -(-len(costs) // groups)
+    assert np.bincount(deal(costs, groups, places), minlength=groups).max() <= places
+
+
+@given(st.integers(0, 10**6))
+def test_rounding_up_adds_a_sixteenth_at_most(number):
+    assert number <= round_up(number) <= number * 17 / 16
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), st.integers(1, 900)), min_size=1, max_size=30))
+def test_the_ladder_holds_what_it_is_asked_and_wastes_little(needs):
+    ladder = Ladder(slack=0.1)
+    for rows, labels in needs:
+        need = (Block(64, 1, rows, labels),)
+        shape = ladder.fit(need)
+        assert holds(shape, need)
+        assert positions(shape) <= 1.1 * 17 / 16 * positions(need) + 64
+    again = len(ladder.rungs)
+    for rows, labels in needs:
+        ladder.fit((Block(64, 1, rows, labels),))
+    assert len(ladder.rungs) == again, "shapes seen before open no rung"

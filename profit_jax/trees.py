@@ -15,6 +15,11 @@ def broadcast(tree: Tree, clients: int) -> Tree:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (clients, *leaf.shape)), tree)
 
 
+def copy(tree: Tree) -> Tree:
+    """Buffers of its own for every leaf: a round consumes its state, which may share none with the caller or itself."""
+    return jax.tree.map(jnp.array, tree)
+
+
 def weighted_sum(tree: Tree, weight: Array) -> Tree:
     """`sum_c weight[c] * leaf[c]` over the leading axis of each leaf."""
     return jax.tree.map(lambda leaf: jnp.einsum("c...,c->...", leaf, weight.astype(leaf.dtype)), tree)

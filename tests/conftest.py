@@ -6,7 +6,14 @@ from pathlib import Path
 
 # Before jax, torch or transformers are imported by anything.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+# Tests compile hundreds of tiny programs and run each a few times: LLVM's optimizations cost more than they give.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+    ]
+)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -27,7 +27,7 @@ from profit_jax.experiment.checkpoint import Checkpoints
 from profit_jax.experiment.loop import prompt_rows
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated import sampling
-from profit_jax.federated.local import Local, Personal
+from profit_jax.federated.local import Local
 from profit_jax.federated.mesh import everywhere, over_clients
 from profit_jax.typing import Adapter
 
@@ -213,43 +213,38 @@ def personalize(
         if workdir:
             workdir.append("clients", *new)
 
-    start = scorer(state.adapters)
-    done = 0
-    saved = Checkpoints(workdir.checkpoints) if workdir else None
-    if saved and (found := saved.restore({"state": state})):
-        done, tree = found
-        state = Personal(*tree["state"])
-        workdir.keep("clients", lambda row: row["epoch"] <= done and row["point"] != "average")
-        rows += workdir.rows("clients")
-    else:
+    start, done = scorer(state.adapters), 0
+    with (
+        Checkpoints(workdir) as saved,
+        tqdm(total=epochs, unit="epoch", disable=not progress, desc="personalize") as bar,
+    ):
+        if found := saved.restore({"state": state}):
+            done, tree = found
+            state = tree["state"]
         if workdir:
-            workdir.keep("clients", lambda row: False)
-        record(scorer.rows(start))
-    stops = [*range(0, epochs, evaluate_every), epochs]
-    intervals = [(first, last) for first, last in itertools.pairwise(stops) if first >= done]
-    bar = tqdm(total=epochs, initial=done, unit="epoch", disable=not progress, desc="personalize")
-    for (first, last), planned in zip(intervals, prefetch(plan, intervals)):
-        cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
-        state, losses = method.round(state, cohort)
-        scores = scorer(state.adapters)
-        record(scorer.rows(scores, epoch=last, losses=np.asarray(losses.value, float).tolist()))
-        record(scorer.rows(genie(start, scores), point="genie", epoch=last))
-        if saved:
+            workdir.keep("clients", lambda row: done and row["epoch"] <= done and row["point"] != "average")
+            rows += workdir.rows("clients")
+        if not rows:
+            record(scorer.rows(start))
+        bar.update(done)
+        stops = [*range(0, epochs, evaluate_every), epochs]
+        intervals = [(first, last) for first, last in itertools.pairwise(stops) if first >= done]
+        for (first, last), planned in zip(intervals, prefetch(plan, intervals)):
+            cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
+            state, losses = method.round(state, cohort)
+            scores = scorer(state.adapters)
+            record(scorer.rows(scores, epoch=last, losses=np.asarray(losses.value, float).tolist()))
+            record(scorer.rows(genie(start, scores), point="genie", epoch=last))
             saved.save(last, {"state": state})
-        bar.update(last - first)
-        bar.set_postfix(
-            {
-                score: f"{np.mean([r[score] for r in rows[-2 * len(train) : -len(train)]]):.3f}"
-                for score in ("local", "global")
-            }
-        )
-    bar.close()
+            bar.set_postfix(
+                local=f"{np.mean([own.mean() for own, _ in scores]):.3f}",
+                robust=f"{np.mean([shared.mean() for _, shared in scores]):.3f}",
+            )
+            bar.update(last - first)
     origin = trees.broadcast(jax.tree.map(jnp.asarray, adapter), len(train))
     for alpha in average:
         mixed = interpolate(state.adapters, origin, alpha)
         record(scorer.rows(scorer(mixed), point="average", epoch=epochs, alpha=float(alpha)))
-    if saved:
-        saved.close()
     return Curve(rows, jax.device_get(state.adapters))
 
 

@@ -95,39 +95,36 @@ def train(
     state = algorithm.init(adapter)
     state = everywhere(state, mesh) if mesh else state
     best, best_score, done = jax.tree.map(np.asarray, adapter), -1.0, 0
-    saved = Checkpoints(workdir.checkpoints) if workdir else None
-    if saved and (found := saved.restore(_saved(state, best, best_score))):
-        done, tree = found
-        state, best, best_score = tree["state"], tree["best"], float(tree["best_score"])
-        workdir.keep("metrics", lambda row: row["round"] <= done)
-
     history: list[dict[str, Any]] = []
-    bar = tqdm(total=rounds, initial=done, unit="round", disable=not progress, desc="train")
-    for planned in prefetch(plan, range(done, rounds)):
-        started = time.perf_counter()
-        cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
-        state, stats = algorithm.round(state, cohort)
-        done += 1
-        row = {"round": done, **_row(jax.device_get(stats)), "seconds": time.perf_counter() - started}
-        if not np.isfinite(row["loss"]):
-            raise InputError(f"the loss of round {done} is {row['loss']}; lower a learning rate")
-        if evaluate and evaluate_every and (done % evaluate_every == 0 or done == rounds):
-            score = evaluate(state.adapter)
-            row |= {"validation_score": float(score.value), "validation_weight": int(score.weight)}
-            if float(score.value) > best_score:
-                best, best_score = jax.device_get(state.adapter), float(score.value)
-        if best_score < 0:  # not validated yet
-            best = jax.device_get(state.adapter)
-        history.append(row)
+    with Checkpoints(workdir) as saved, tqdm(total=rounds, unit="round", disable=not progress, desc="train") as bar:
+        if found := saved.restore(_saved(state, best, best_score)):
+            done, tree = found
+            state, best, best_score = tree["state"], tree["best"], float(tree["best_score"])
         if workdir:
-            workdir.append("metrics", row)
-        if saved and (done == rounds or (checkpoint_every and done % checkpoint_every == 0)):
-            saved.save(done, _saved(state, best, best_score))
-        bar.set_postfix(loss=f"{row['loss']:.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}")
-        bar.update()
-    bar.close()
-    if saved:
-        saved.close()
+            workdir.keep("metrics", lambda row: row["round"] <= done)
+        bar.update(done)
+        for planned in prefetch(plan, range(done, rounds)):
+            started = time.perf_counter()
+            cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
+            state, stats = algorithm.round(state, cohort)
+            done += 1
+            row = {"round": done, **_row(jax.device_get(stats)), "seconds": time.perf_counter() - started}
+            if not np.isfinite(row["loss"]):
+                raise InputError(f"the loss of round {done} is {row['loss']}; lower a learning rate")
+            if evaluate and evaluate_every and (done % evaluate_every == 0 or done == rounds):
+                score = evaluate(state.adapter)
+                row |= {"validation_score": float(score.value), "validation_weight": int(score.weight)}
+                if float(score.value) > best_score:
+                    best, best_score = jax.device_get(state.adapter), float(score.value)
+            if best_score < 0:  # not validated yet
+                best = jax.device_get(state.adapter)
+            history.append(row)
+            if workdir:
+                workdir.append("metrics", row)
+            if done == rounds or (checkpoint_every and done % checkpoint_every == 0):
+                saved.save(done, _saved(state, best, best_score))
+            bar.set_postfix(loss=f"{row['loss']:.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}")
+            bar.update()
     last = jax.device_get(state.adapter)
     return Result(best, last, history, len(planner.ladder.rungs))
 
@@ -179,4 +176,4 @@ def _row(stats: Stats) -> dict[str, Any]:
 
 def _saved(state: Any, best: Adapter, best_score: float) -> dict[str, Any]:
     last = jax.tree.map(np.asarray, state.adapter)
-    return {"state": state, "last": last, "best": best, "best_score": np.float32(best_score)}
+    return {"state": state, "last": last, "best": best, "best_score": np.asarray(best_score, np.float32)}

@@ -63,9 +63,8 @@ class Algorithm:
 
 def server(optimizer: optax.GradientTransformation, adapter: Adapter) -> State:
     """The server's state before the first round."""
-    # A copy, because a round consumes its state and the caller keeps the adapter.
-    adapter = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), adapter)
-    return State(adapter, optimizer.init(adapter))
+    adapter = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), adapter)
+    return trees.copy(State(adapter, optimizer.init(adapter)))
 
 
 def server_step(

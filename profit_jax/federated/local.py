@@ -38,8 +38,7 @@ class Local:
     def init(self, adapter: Adapter, clients: int) -> Personal:
         """All clients start from the same adapter."""
         adapters = trees.broadcast(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), adapter), clients)
-        adapters = jax.tree.map(jnp.array, adapters)
-        return Personal(adapters, jax.vmap(self.optimizer.init)(adapters))
+        return trees.copy(Personal(adapters, jax.vmap(self.optimizer.init)(adapters)))
 
     def step(self, frozen: Frozen, state: Personal, cohort: Cohort) -> tuple[Personal, Mean]:
         """The round, with the frozen weights as an argument."""

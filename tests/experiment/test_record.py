@@ -1,0 +1,62 @@
+"""A workdir: nothing written over, records whole."""
+
+import json
+
+import pytest
+
+from profit_jax.errors import InputError
+from profit_jax.experiment import Workdir
+
+CONFIG = {"rounds": 3, "optimizer": {"name": "adam", "rate": 0.1}, "widths": (1, 2)}
+
+
+def test_the_same_config_opens_a_workdir_again(tmp_path):
+    Workdir(tmp_path / "run", CONFIG).append("metrics", {"round": 1})
+    assert Workdir(tmp_path / "run", CONFIG).rows("metrics") == [{"round": 1}]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"rounds": 4}, "rounds"),
+        ({"optimizer": {"name": "sgd", "rate": 0.1}}, "optimizer.name"),
+        ({"extra": 1}, "extra"),
+        ({"widths": (1,)}, "widths"),
+    ],
+)
+def test_another_config_is_refused_and_names_the_field(tmp_path, change, named):
+    Workdir(tmp_path / "run", CONFIG)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(InputError, match=f"holds a run with another {named}"):
+        Workdir(tmp_path / "run", CONFIG | change)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        Workdir(tmp_path, CONFIG)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_in_the_way_is_an_error(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(InputError, match="holds no run"):
+        Workdir(tmp_path / "run", CONFIG)
+
+
+def test_a_damaged_config_is_an_error(tmp_path):
+    Workdir(tmp_path / "run", CONFIG)
+    (tmp_path / "run" / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
+        Workdir(tmp_path / "run", CONFIG)
+
+
+def test_a_line_cut_off_by_a_kill_does_not_count(tmp_path):
+    workdir = Workdir(tmp_path / "run", CONFIG)
+    workdir.append("metrics", {"round": 1}, {"round": 2})
+    with open(workdir.path / "metrics.jsonl", "a") as file:
+        file.write('{"round": 3, "lo')
+    assert workdir.rows("metrics") == [{"round": 1}, {"round": 2}]
+    workdir.keep("metrics", lambda row: row["round"] < 2)
+    assert [json.loads(line) for line in (workdir.path / "metrics.jsonl").read_text().splitlines()] == [{"round": 1}]

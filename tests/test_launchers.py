@@ -1,0 +1,147 @@
+"""The launchers from end to end, as a person runs them, on a generated corpus and a random backbone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0"
+}
+
+
+def launch(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, f"launch/{name}.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
+
+
+def lines(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A prepared corpus, a random model, a trained and a personalized prompt: what `make demo` makes, smaller."""
+    folder = tmp_path_factory.mktemp("world")
+    done = launch("demo", f"--out={folder / 'demo'}")
+    assert done.returncode == 0, done.stderr
+    return folder / "demo"
+
+
+def arguments(world: Path, config: str = "demo") -> list[str]:
+    return [
+        f"--config=configs/profit/{config}.py",
+        f"--config.model={world / 'model'}",
+        f"--config.data_dir={world / 'data'}",
+    ]
+
+
+def test_the_demo_trains_personalizes_and_draws(world):
+    rounds = lines(world / "fed_avg" / "metrics.jsonl")
+    assert [row["round"] for row in rounds] == list(range(1, 9))
+    assert rounds[-1]["loss"] < rounds[0]["loss"]
+    points = lines(world / "fed_avg-personalized" / "clients.jsonl")
+    assert {row["epoch"] for row in points} == set(range(9))
+    assert {row["point"] for row in points} == {"epoch", "genie"}
+    assert {path.name for path in (world / "figures").glob("*.p*")} >= {
+        "tradeoff.png",
+        "tradeoff.pdf",
+        "heterogeneity.png",
+    }
+
+
+def test_heuristics_and_baselines_run(world, tmp_path):
+    common = [*arguments(world), "--config.personalize.epochs=1"]
+    heuristics = launch(
+        "profit_personalize",
+        *common,
+        f"--config.personalize.start={world / 'fed_avg'}",
+        "--config.personalize.l2=0.001",
+        "--config.personalize.average=(0.0, 0.5, 1.0)",
+        "--config.personalize.freeze_first=8",
+        f"--workdir={tmp_path / 'heuristics'}",
+    )
+    assert heuristics.returncode == 0, heuristics.stderr
+    points = lines(tmp_path / "heuristics" / "clients.jsonl")
+    assert sorted({row["alpha"] for row in points if row["point"] == "average"}) == [0.0, 0.5, 1.0]
+    for start in ("random_word", "no_prompt", "few_shot"):
+        done = launch(
+            "profit_personalize", *common, f"--config.personalize.start={start}", f"--workdir={tmp_path / start}"
+        )
+        assert done.returncode == 0, done.stderr
+    assert {row["epoch"] for row in lines(tmp_path / "few_shot" / "clients.jsonl")} == {0}
+
+
+def test_the_same_command_again_does_nothing_twice(world):
+    before = (world / "fed_avg" / "metrics.jsonl").read_text()
+    done = launch("profit_train", *arguments(world), f"--workdir={world / 'fed_avg'}")
+    assert done.returncode == 0, done.stderr
+    assert (world / "fed_avg" / "metrics.jsonl").read_text() == before
+
+
+BAD = {
+    "unknown field": (["--config.rouns=3"], "unknown config field --config.rouns"),
+    "unknown algorithm": (["--config.algorithm=fedavg"], "unknown algorithm 'fedavg'"),
+    "unknown optimizer": (["--config.client_optimizer.name=adan"], "unknown optimizer 'adan'; did you mean 'adam'?"),
+    "no such model": (["--config.model=nowhere"], "nowhere/config.json: no such file"),
+    "no such partition": (["--config.partition=xhf"], "xhf"),
+    "too many clients": (["--config.clients_per_round=999"], "a round asks for 999 clients"),
+    "no room for examples": (["--config.row_widths=(24,)"], "more than the widest row, 24"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_that_names_it(world, tmp_path, case):
+    wrong, said = BAD[case]
+    done = launch("profit_train", *arguments(world), *wrong, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and said in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_another_config_never_writes_over_a_run(world):
+    before = {file: file.read_bytes() for file in (world / "fed_avg").glob("*.json*")}
+    done = launch("profit_train", *arguments(world), "--config.seed=1", f"--workdir={world / 'fed_avg'}")
+    assert done.returncode == 2 and "holds a run with another seed" in done.stderr
+    assert {file: file.read_bytes() for file in (world / "fed_avg").glob("*.json*")} == before
+
+
+def test_bench_prints_one_line_with_its_numbers():
+    small = ["--config.shape.width=32", "--config.shape.head_width=8", "--config.shape.layers=2", "--config.rounds=1"]
+    done = launch("bench", "--config=configs/bench.py", *small, "--config.shape.vocabulary=64", "--config.adapter=lora")
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["positions_per_real_position"] == 1.0 and line["programs"] == 1
+    # 4 (2 layers of 4 x 32 x 48 + 3 x 32 x 768) positions + 4 x 64 x 32 labels; 8 clients x 4 steps x 8 examples.
+    blocks = 2 * (2 * 32 * 8 * (6 + 6) + 3 * 32 * 768)
+    useful = 4 * blocks * 8 * 4 * 8 * 128 + 4 * 64 * 32 * 8 * 4 * 8 * 16
+    assert line["useful_gflop"] == pytest.approx(useful / 1e9, abs=0.06)
+    assert line["share_of_matrix_rate"] > 0 and line["seconds_per_client_step"] > 0
+
+
+@pytest.mark.real_data
+def test_positions_computed_per_real_position_on_real_lengths(real_data, stories, tmp_path):
+    """32 clients x 16 steps x 32 examples: at most 1.45 on one lane and 1.7 on four, in every partition."""
+    source = real_data / "data" / "natural-instructions"
+    done = launch("prepare_sni", f"--source_dir={source}", f"--data_dir={tmp_path}", "--chunk_size=150")
+    assert done.returncode == 0, done.stderr
+    sizes = ["--config.clients_per_round=32", "--config.local_steps=16", "--config.batch_size=32"]
+    for partition in ("hhf", "mhf", "lhf"):
+        for lanes, most in ((1, 1.45), (4, 1.7)):
+            done = launch(
+                "bench",
+                "--config=configs/bench.py",
+                f"--config.model={stories}",
+                f"--config.data_dir={tmp_path}",
+                f"--config.partition={partition}",
+                f"--config.lanes={lanes}",
+                "--config.rounds=0",
+                *sizes,
+            )
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["positions_per_real_position"] <= most

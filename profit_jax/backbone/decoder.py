@@ -47,7 +47,7 @@ class Decoder(nnx.Module):
         visible: Array,  # [R, T, S] bool
         client: Array,  # [R]
         lora: Mapping | None = None,  # leaves [C, L, ...]
-        past: tuple[KeysValues, ...] = (),  # leaves [L, R, ., G, E]
+        past: tuple[KeysValues, ...] = (),  # leaves [L, R, G, ., E]
         remat: bool = False,
     ) -> tuple[Array, KeysValues]:
         """Runs all blocks; returns hidden states before the last norm and every layer's own keys and values."""

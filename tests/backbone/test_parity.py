@@ -74,11 +74,11 @@ def test_parts_equal_transformers(tmp_path):
         inputs = torch.tensor(x)
         angles = model.model.rotary_emb(inputs, torch.tensor(positions))
         heads = inputs.reshape(2, 20, 4, 8)
-        rotated = apply_rotary_pos_emb(heads.transpose(1, 2), heads.transpose(1, 2), *angles)[0].transpose(1, 2)
+        rotated = apply_rotary_pos_emb(heads.transpose(1, 2), heads.transpose(1, 2), *angles)[0]
         mask = torch.where(torch.tensor(visible[:, None]), 0.0, -torch.inf)
         pairs = {
             "norm": (theirs.input_layernorm(inputs), ours.attention_norm(x)),
-            "rotary": (rotated, rotate(jnp.asarray(x).reshape(2, 20, 4, 8), *turn)),
+            "rotary": (rotated, rotate(jnp.swapaxes(x.reshape(2, 20, 4, 8), 1, 2), *turn)),
             "attention": (
                 theirs.self_attn(inputs, position_embeddings=angles, attention_mask=mask)[0],
                 ours.attention(jnp.asarray(x), turn, visible, {})[0],

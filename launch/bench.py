@@ -14,8 +14,8 @@ The line's numbers:
     real_tokens_per_second             query and target tokens, no prompt rows, no padding
     positions_per_real_position        positions computed / (prompt rows + tokens): what the layout leaves
     share_of_matrix_rate               (4 N positions + 4 V D labels) / seconds / the rate of a plain product before
-                                       and after each round; N block weights. Frozen weights have no gradient, so a position costs
-                                       2 N forward and 2 N backward
+                                       and after each round; N block weights. Frozen weights have no gradient, so a
+                                       position costs 2 N forward and 2 N backward
     peak_memory_gib                    the device's peak, or where it tells none the process's
     programs                           compiled programs of the round
 """
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
             sum(p.computed_positions for p in plans) / sum(p.real_positions for p in plans), 3
         ),
         "shape": plans[-1].shape,
-        "shapes": len(planner.ladder.rungs),
+        "shapes": len(planner.shapes),
     }
     if config.rounds:
         line |= timed(config, model, adapter, plans)

@@ -37,7 +37,8 @@ class Decoder(nnx.Module):
             return x
         # A one-hot product, because its gradient is one too: scatter-adds over [R, T] positions run serially on CPUs.
         chosen = jax.nn.one_hot(rows.slots, prompts.shape[1], dtype=x.dtype)
-        placed = jnp.einsum("rtk,rkd->rtd", chosen, prompts[rows.client].astype(x.dtype))
+        own = of_rows(prompts, rows.client).astype(x.dtype)
+        placed = jnp.einsum("rtk,rkd->rtd", chosen, own, precision=lax.Precision.HIGHEST)
         return jnp.where((rows.slots >= 0)[..., None], placed, x)
 
     def __call__(
@@ -58,7 +59,7 @@ class Decoder(nnx.Module):
 
         def layer(x: Array, stacked: tuple) -> tuple[Array, KeysValues]:
             weights, factors, past = stacked
-            rows = jax.tree.map(lambda leaf: leaf[client], factors)
+            rows = jax.tree.map(lambda leaf: of_rows(leaf, client), factors)
             return nnx.merge(block, weights)(x, turn, visible, rows, past)
 
         return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past))
@@ -68,6 +69,26 @@ class Decoder(nnx.Module):
         hidden = self.norm(hidden)
         scores = self.embedding.attend(hidden) if self.config.tied_embeddings else self.head(hidden)
         return scores.astype(jnp.float32)
+
+
+@jax.custom_vjp
+def of_rows(leaf: Array, client: Array) -> Array:
+    """Each row's own adapter: `[C, ...]` and clients `[R]` -> `[R, ...]`. The gradient sums a client's rows."""
+    return leaf[client]
+
+
+def _of_rows_forward(leaf: Array, client: Array) -> tuple[Array, tuple]:
+    return leaf[client], (client, jnp.arange(leaf.shape[0]))
+
+
+def _of_rows_backward(saved: tuple, rows: Array) -> tuple[Array, None]:
+    # Autodiff's scatter-add runs serially on CPUs; as a product it is exact too, at the highest precision.
+    client, clients = saved
+    owner = (clients[:, None] == client[None]).astype(rows.dtype)
+    return jnp.einsum("cr,r...->c...", owner, rows, precision=lax.Precision.HIGHEST), None
+
+
+of_rows.defvjp(_of_rows_forward, _of_rows_backward)
 
 
 def visible_within(segments: Array) -> Array:

@@ -27,15 +27,14 @@ class Questions(NamedTuple):
 class Evaluator:
     """Answers questions with many adapters at once and scores the answers."""
 
-    def __init__(self, backbone: Backbone, encoder: Encoder, *, new_tokens: int = 10, positions_per_batch: int = 8192):
+    def __init__(self, backbone: Backbone, encoder: Encoder, *, new_tokens: int = 10):
         self._backbone, self._encoder = backbone, encoder
         self._generate = functools.partial(
             generate_tokens,
             backbone.graph,
             backbone.frozen,
             new_tokens=new_tokens,
-            end_tokens=backbone.config.end_tokens or (backbone.tokenizer.end,),
-            positions_per_batch=positions_per_batch,
+            end_tokens=backbone.end_tokens,
         )
         self._decode = functools.lru_cache(1 << 20)(backbone.tokenizer.decode)
 

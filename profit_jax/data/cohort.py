@@ -6,13 +6,14 @@ positions are computed for each position that exists.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import Block, Ladder, Shape, deal, pack, positions
+from profit_jax.data.packing import Block, Shape, deal, pack, positions, round_up
 from profit_jax.errors import InputError
 from profit_jax.typing import Cohort, Rows
 
@@ -25,8 +26,8 @@ class Layout:
     """How cohorts are laid out: none of these changes a result.
 
     `row_widths` ascend, the last must hold the longest example; `positions_per_flight` bounds the positions whose
-    activations are in memory together; `lanes` is the size of the mesh axis `clients`; `slack` is the share of
-    positions a cohort may waste to reuse a compiled shape.
+    activations are in memory together; `lanes` is the size of the mesh axis `clients`; the ladder of
+    shapes has steps of `1 + slack`: a finer one wastes fewer positions, a coarser one compiles fewer programs.
     """
 
     row_widths: tuple[int, ...] = (256, 1280)
@@ -57,13 +58,13 @@ class Plan(NamedTuple):
 
 
 class Planner:
-    """Plans cohorts for one run; keeps the ladder of shapes in use."""
+    """Plans cohorts for one run; keeps the shapes in use."""
 
     def __init__(self, layout: Layout, *, prompt_rows: int, reduction: Literal["example", "token"] = "example"):
         if reduction not in ("example", "token"):
             raise InputError(f"reduction must be 'example' (Profit Eq. 1) or 'token', not {reduction!r}")
         self.layout, self.prompt_rows, self.reduction = layout, prompt_rows, reduction
-        self.ladder = Ladder(layout.slack)
+        self.shapes: list[Shape] = []  # in use so far; each is a compiled program
 
     def __call__(
         self, clients: Sequence[int], batches: Sequence[Batches], weights: Sequence[float] | None = None
@@ -98,7 +99,7 @@ class Planner:
 
         cells = [step for lane in content for step in lane]
         _even_out(cells, self.layout.row_widths)
-        shape = self.ladder.fit(self._envelope(cells))
+        shape = self._shape(cells)
         blocks = tuple(_fill(block, content, self.prompt_rows) for block in shape)
         every = [example for client in batches for batch in client for example in batch]
         tokens = sum(len(example.query) + len(example.target) - 1 for example in every)
@@ -115,17 +116,23 @@ class Planner:
         lengths = [self.prompt_rows + len(query) + len(target) - 1 for query, target in batch]
         return pack(lengths, self.layout.row_widths)
 
-    def _envelope(self, cells: list[list["_Packed"]]) -> Shape:
-        """The least shape that holds every cell: flights as the memory budget asks, rows and labels dealt evenly."""
-        blocks = []
+    def _shape(self, cells: list[list["_Packed"]]) -> Shape:
+        """The cohort's rung of the ladder: a shape in use that wastes little on it, or its own, rounded up.
+
+        Rows and labels are rounded up on a geometric ladder, so that a run meets few shapes; labels get that much
+        headroom more, because they are cheap and vary most.
+        """
+        ratio, own = 1 + self.layout.slack, []
         for width in sorted({row.width for cell in cells for row in cell}):
-            same = [[row for row in cell if row.width == width] for cell in cells]
-            most = max(map(len, same))
-            flights = -(-most * width // max(self.layout.positions_per_flight, width))
+            most = round_up(max(sum(row.width == width for row in cell) for cell in cells), ratio)
+            flights = -(-most // max(1, self.layout.positions_per_flight // width))
             rows = -(-most // flights)
-            labels = max(sum(row.labels for row in flight) for cell in same for flight in _flights(cell, flights, rows))
-            blocks.append(Block(width, flights, rows, labels))
-        return tuple(blocks)
+            labels = round_up(math.ceil(ratio * _labels(cells, width, flights, rows)), ratio)
+            own.append(Block(width, flights, rows, labels))
+        close = [shape for shape in self.shapes if positions(shape) <= ratio * positions(own) and _holds(shape, cells)]
+        if not close:
+            self.shapes.append(tuple(own))
+        return min(close, key=positions, default=tuple(own))
 
 
 class _Packed(NamedTuple):
@@ -169,6 +176,23 @@ def _flights(rows: list[_Packed], flights: int, places: int) -> list[list[_Packe
     """Deals a cell's rows of one width to flights, labels evenly."""
     flight_of = deal([row.labels for row in rows], flights, places)
     return [[row for row, f in zip(rows, flight_of) if f == flight] for flight in range(flights)]
+
+
+def _labels(cells: list[list[_Packed]], width: int, flights: int, places: int) -> int:
+    """The most labels that a flight of one width gets in any cell."""
+    dealt = (_flights([row for row in cell if row.width == width], flights, places) for cell in cells)
+    return max(sum(row.labels for row in flight) for cell in dealt for flight in cell)
+
+
+def _holds(shape: Shape, cells: list[list[_Packed]]) -> bool:
+    """Whether every cell's rows and labels find room in the shape."""
+    blocks = {block.width: block for block in shape}
+    for width in {row.width for cell in cells for row in cell}:
+        most = max(sum(row.width == width for row in cell) for cell in cells)
+        block = blocks.get(width, Block(width, 0, 0, 0))
+        if most > block.flights * block.rows or _labels(cells, width, block.flights, block.rows) > block.labels:
+            return False
+    return True
 
 
 def _fill(block: Block, content: list[list[list[_Packed]]], prompt_rows: int) -> Rows:

@@ -4,7 +4,6 @@ Real lengths decide the speed of a round: a row holds as many whole examples of 
 computed stay close to positions that exist.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -46,14 +45,16 @@ def pack(lengths: Sequence[int], widths: Sequence[int]) -> list[Row]:
     return rows
 
 
-def round_up(number: int) -> int:
-    """The next number whose binary form has at most 5 leading digits: a ladder with steps of 1/16 at most.
+def round_up(number: int, ratio: float) -> int:
+    """The next number on a ladder whose rungs are `ratio` apart: the whole parts of its powers.
 
-    >>> [round_up(n) for n in (0, 3, 31, 33, 65, 1000)]
-    [0, 3, 31, 34, 68, 1024]
+    >>> [round_up(n, 1.5) for n in (0, 1, 2, 3, 4, 5, 6, 100)]
+    [0, 1, 2, 3, 5, 5, 7, 129]
     """
-    step = 1 << max(int(number).bit_length() - 5, 0)
-    return -(-number // step) * step
+    power = 1.0
+    while power < number:
+        power *= ratio
+    return int(power) if number else 0
 
 
 class Block(NamedTuple):
@@ -77,35 +78,6 @@ Shape = tuple[Block, ...]
 def positions(shape: Shape) -> int:
     """Positions computed in one step of one lane."""
     return sum(block.positions for block in shape)
-
-
-def holds(shape: Shape, need: Shape) -> bool:
-    """Whether everything of shape `need` finds room in `shape`."""
-    mine = {block.width: block for block in shape}
-    return all(
-        block.width in mine and all(have >= wanted for have, wanted in zip(mine[block.width], block)) for block in need
-    )
-
-
-@dataclasses.dataclass
-class Ladder:
-    """The shapes a run compiles: a cohort takes a shape already in use if that wastes at most `slack` positions."""
-
-    slack: float = 0.1
-    rungs: list[Shape] = dataclasses.field(default_factory=list)
-
-    def fit(self, need: Shape) -> Shape:
-        """The rung for a cohort of shape `need`; opens a new one, rounded up, when none in use is close."""
-        rounded = tuple(block._replace(rows=round_up(block.rows), labels=round_up(block.labels)) for block in need)
-        close = [
-            rung
-            for rung in self.rungs
-            if holds(rung, need) and positions(rung) <= (1 + self.slack) * positions(rounded)
-        ]
-        if close:
-            return min(close, key=positions)
-        self.rungs.append(rounded)
-        return rounded
 
 
 def deal(costs: Sequence[int], groups: int, places: int) -> np.ndarray:

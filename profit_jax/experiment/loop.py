@@ -126,7 +126,7 @@ def train(
             bar.set_postfix(loss=f"{row['loss']:.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}")
             bar.update()
     last = jax.device_get(state.adapter)
-    return Result(best, last, history, len(planner.ladder.rungs))
+    return Result(best, last, history, len(planner.shapes))
 
 
 def plan_round(

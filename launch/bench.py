@@ -20,6 +20,7 @@ The line's numbers:
     programs                           compiled programs of the round
 """
 
+import dataclasses
 import itertools
 import json
 import resource
@@ -52,7 +53,10 @@ def main(argv: Sequence[str]) -> None:
     config = CONFIG.value
     model = _profit.backbone(config) if config.model else random_model(config.shape, config.dtype, config.remat)
     adapter = make_adapter(config, model)
-    planner = Planner(_profit.layout(config, max(config.lanes, 1)), prompt_rows=prompt_rows(adapter))
+    layout = _profit.layout(config, max(config.lanes, 1))
+    if not config.data_dir:  # cohorts of one shape need no ladder
+        layout = dataclasses.replace(layout, slack=0.0)
+    planner = Planner(layout, prompt_rows=prompt_rows(adapter))
     plan = planned(config, model, planner)
     plans = [plan(round) for round in range(max(config.rounds, config.planned))]
     line = {
@@ -121,11 +125,11 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def matrix_rate(dtype: str, size: int = 2048) -> float:
-    """Floating-point operations a second of a plain square matrix product, the best of ten."""
+    """Floating-point operations a second of a plain square matrix product, the median of ten."""
     x = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()
-    return 2 * size**3 / min(seconds(lambda: product(x, x).block_until_ready()) for _ in range(10))
+    return 2 * size**3 / statistics.median(seconds(lambda: product(x, x).block_until_ready()) for _ in range(10))
 
 
 def peak_memory() -> int:

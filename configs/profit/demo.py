@@ -19,7 +19,14 @@ def get_config() -> ConfigDict:
         }
     )
     config.personalize.update(
-        {"clients": 4, "train_examples": 32, "test_examples": 16, "global_examples": 64, "batch_size": 8, "epochs": 8}
+        {
+            "clients": 4,
+            "train_examples": 32,
+            "test_examples": 16,
+            "global_examples": 64,
+            "epochs": 8,
+            "evaluate_every": 1,
+        }
     )
     config.personalize.optimizer.learning_rate = 0.3
     return config

@@ -6,7 +6,7 @@
     python launch/profit_personalize.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.personalize.start=runs/hhf-fed_avg --workdir=runs/hhf-fed_avg-p13n
 
-FedAvg(SGD): --config.client_optimizer.name=sgd --config.client_optimizer.learning_rate=1
+FedAvg(SGD): --config.client_optimizer.name=sgd --config.client_optimizer.learning_rate=0.03
 FedSGD sees as many examples in `local_steps` times as many rounds: --config.algorithm=fed_sgd --config.local_steps=1
 --config.rounds=120. Cost and results of a run with this config stand in README.md.
 """
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
             "local_steps": 4,
             "batch_size": 8,
             "client_optimizer": optimizer(0.1),
-            "server_optimizer": optimizer(0.1),
+            "server_optimizer": optimizer(0.3),
             "weighting": "uniform",  # uniform, examples
             "reduction": "example",  # example (Eq. 1), token
             "prompt": {"length": 10, "init": "gaussian", "text": ""},
@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
             "remat": False,
             "lanes": 1,  # devices along `clients`, -1 = all
             "row_widths": (160,),
-            "positions_per_flight": 4096,
+            "positions_per_flight": 2048,
             "slack": 0.5,
             "personalize": {
                 "start": "",  # a training run's workdir, or random_gaussian, random_word, no_prompt, few_shot
@@ -56,10 +56,10 @@ def get_config() -> ConfigDict:
                 "train_examples": 64,
                 "test_examples": 32,
                 "global_examples": 128,
-                "optimizer": optimizer(0.01),
-                "epochs": 10,
-                "batch_size": 16,
-                "evaluate_every": 1,
+                "optimizer": optimizer(0.1),
+                "epochs": 12,
+                "batch_size": 8,
+                "evaluate_every": 2,
                 "l2": 0.0,
                 "average": (),
                 "freeze_first": 0,

@@ -34,7 +34,8 @@ class Loss:
         length = hidden.shape[1]
         labelled = hidden.reshape(-1, hidden.shape[-1])[rows.label_at]
         logits = model.logits(labelled)
-        picked = jnp.take_along_axis(logits, rows.label_token[:, None], axis=1)[:, 0]
-        nll = jax.nn.logsumexp(logits, axis=1) - picked
+        # Picked by comparison, because the gradient of an index is a scatter into another array of the logits' size.
+        asked = jnp.arange(logits.shape[1])[None] == rows.label_token[:, None]
+        nll = jax.nn.logsumexp(logits, axis=1) - jnp.sum(jnp.where(asked, logits, 0), axis=1)
         owner = rows.client[rows.label_at // length]
         return jax.ops.segment_sum(rows.label_weight * nll, owner, num_segments=clients)

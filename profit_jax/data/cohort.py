@@ -38,8 +38,8 @@ class Layout:
     def __post_init__(self):
         if not self.row_widths or list(self.row_widths) != sorted(set(self.row_widths)):
             raise InputError(f"row_widths must ascend, not {self.row_widths}")
-        if self.positions_per_flight < 1 or self.lanes < 1:
-            raise InputError("positions_per_flight and lanes must be positive")
+        if self.positions_per_flight < 1 or self.lanes < 1 or self.slack < 0:
+            raise InputError("positions_per_flight and lanes must be positive, slack not negative")
 
 
 class Plan(NamedTuple):

@@ -46,15 +46,15 @@ def pack(lengths: Sequence[int], widths: Sequence[int]) -> list[Row]:
 
 
 def round_up(number: int, ratio: float) -> int:
-    """The next number on a ladder whose rungs are `ratio` apart: the whole parts of its powers.
+    """The next number on a ladder whose rungs are `ratio` apart: the whole parts of its powers. Ratio 1 rounds nothing.
 
     >>> [round_up(n, 1.5) for n in (0, 1, 2, 3, 4, 5, 6, 100)]
     [0, 1, 2, 3, 5, 5, 7, 129]
     """
     power = 1.0
-    while power < number:
+    while power < number and ratio > 1:
         power *= ratio
-    return int(power) if number else 0
+    return max(number, int(power)) if number else 0
 
 
 class Block(NamedTuple):

@@ -12,11 +12,11 @@ from profit_jax.data.store import FederatedSNI
 from profit_jax.errors import InputError
 
 
-def backbone(config: ConfigDict) -> pj.Backbone:
-    """The frozen model that `config.model` names."""
+def backbone(config: ConfigDict, mesh: Mesh | None = None) -> pj.Backbone:
+    """The frozen model that `config.model` names, whole on every device of the mesh."""
     if not config.model:
         raise InputError("no model: give --config.model=FOLDER, a Hugging Face folder")
-    return pj.Backbone.load(config.model, dtype=config.dtype, remat=config.remat)
+    return pj.Backbone.load(config.model, dtype=config.dtype, remat=config.remat, mesh=mesh)
 
 
 def data(config: ConfigDict) -> FederatedSNI:
@@ -55,3 +55,13 @@ def mesh(config: ConfigDict) -> Mesh | None:
 def lanes(mesh: Mesh | None) -> int:
     """How many lanes a mesh has."""
     return mesh.shape["clients"] if mesh else 1
+
+
+def report_truncation(encoder: pj.Encoder) -> None:
+    """Says how many of the texts that were read had to be cut."""
+    counts = encoder.counts
+    if counts["truncated_queries"] or counts["truncated_targets"]:
+        print(
+            f"truncated, of {counts['queries']:,} texts read: {counts['truncated_queries']:,} queries (on the left, to "
+            f"{encoder.max_query} tokens), {counts['truncated_targets']:,} targets (to {encoder.max_target})"
+        )

@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import profit_jax as pj
@@ -51,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
     """Plans, runs and times rounds."""
     del argv
     config = CONFIG.value
-    model = _profit.backbone(config) if config.model else random_model(config.shape, config.dtype, config.remat)
+    mesh = _profit.mesh(config) if config.rounds else None
+    model = _profit.backbone(config, mesh) if config.model else random_model(config.shape, config.dtype, config.remat)
     adapter = make_adapter(config, model)
     layout = _profit.layout(config, max(config.lanes, 1))
     if not config.data_dir:  # cohorts of one shape need no ladder
@@ -72,13 +74,14 @@ def main(argv: Sequence[str]) -> None:
         "shapes": len(planner.shapes),
     }
     if config.rounds:
-        line |= timed(config, model, adapter, plans)
+        line |= timed(config, model, adapter, plans, mesh)
     print(json.dumps(line))
 
 
-def timed(config: ConfigDict, model: pj.Backbone, adapter: Adapter, plans: list[Plan]) -> dict[str, float]:
+def timed(
+    config: ConfigDict, model: pj.Backbone, adapter: Adapter, plans: list[Plan], mesh: Mesh | None
+) -> dict[str, float]:
     """Runs the first plan's round again and again."""
-    mesh = _profit.mesh(config)
     client, server = _profit.optimizer(config.client_optimizer), _profit.optimizer(config.server_optimizer)
     algorithm = pj.fed_avg(model.loss, client_optimizer=client, server_optimizer=server)
     plan = plans[0]

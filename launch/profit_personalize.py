@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> None:
             "no_prompt, few_shot"
         )
     client_optimizer = optimizer(stage, config.prompt.length)
-    model, data = _profit.backbone(config), _profit.data(config)
+    mesh = _profit.mesh(config)
+    model, data = _profit.backbone(config, mesh), _profit.data(config)
+    encoder = _profit.encoder(config, model)
     clients = choose_test_clients(
         data.test,
         count=stage.clients,
@@ -47,9 +49,8 @@ def main(argv: Sequence[str]) -> None:
         seed=stage.seed,
     )
     if stage.start in ("no_prompt", "few_shot"):
-        curve = baseline(config, model, data, clients)
+        curve = baseline(config, model, data, clients, encoder)
     else:
-        mesh = _profit.mesh(config)
         curve = personalize(
             model,
             start(config, model),
@@ -61,11 +62,12 @@ def main(argv: Sequence[str]) -> None:
             average=tuple(stage.average),
             new_tokens=config.new_tokens,
             seed=stage.seed,
-            encoder=_profit.encoder(config, model),
+            encoder=encoder,
             layout=_profit.layout(config, _profit.lanes(mesh)),
             mesh=mesh,
             workdir=workdir(config),
         )
+    _profit.report_truncation(encoder)
     print(f"{'epoch':>6} {'alpha':>6} {'local':>7} {'global':>7}   means over {len(clients.numbers)} test clients")
     for row in curve.mean() + curve.mean("average"):
         print(f"{row['epoch']:>6} {row['alpha']:>6.2f} {row['local']:>7.4f} {row['global']:>7.4f}")
@@ -102,9 +104,11 @@ def optimizer(stage: ConfigDict, length: int) -> optax.GradientTransformation:
     return optax.chain(*chain)
 
 
-def baseline(config: ConfigDict, model: pj.Backbone, data: FederatedSNI, clients: TestClients) -> Curve:
+def baseline(
+    config: ConfigDict, model: pj.Backbone, data: FederatedSNI, clients: TestClients, encoder: pj.Encoder
+) -> Curve:
     """Scores without a trained prompt: one point."""
-    common = {"encoder": _profit.encoder(config, model), "new_tokens": config.new_tokens}
+    common = {"encoder": encoder, "new_tokens": config.new_tokens}
     records = workdir(config)
     records.keep("clients", lambda row: False)
     if config.personalize.start == "few_shot":

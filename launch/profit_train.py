@@ -28,7 +28,8 @@ def main(argv: Sequence[str]) -> None:
     del argv
     config = CONFIG.value
     algorithm_of = algorithm(config)
-    model, data, mesh = _profit.backbone(config), _profit.data(config), _profit.mesh(config)
+    mesh = _profit.mesh(config)
+    model, data = _profit.backbone(config, mesh), _profit.data(config)
     workdir = pj.Workdir(WORKDIR.value, {"stage": "train", **config.to_dict()})
     prompt = pj.soft_prompt(
         model,
@@ -67,12 +68,7 @@ def main(argv: Sequence[str]) -> None:
         workdir=workdir,
         checkpoint_every=config.checkpoint_every,
     )
-    counts = encoder.counts
-    if counts["truncated_queries"] or counts["truncated_targets"]:
-        print(
-            f"truncated, of {counts['queries']:,} examples read: {counts['truncated_queries']:,} queries (on the left, "
-            f"to {config.max_query} tokens), {counts['truncated_targets']:,} targets (to {config.max_target})"
-        )
+    _profit.report_truncation(encoder)
     scores = [row["validation_score"] for row in result.history if "validation_score" in row]
     best = f", best validation score {max(scores):.3f}" if scores else ""
     loss = f": loss {result.history[-1]['loss']:.3f}{best}" if result.history else ", as it was before"

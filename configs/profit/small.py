@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
                 "test_examples": 32,
                 "global_examples": 128,
                 "optimizer": optimizer(0.1),
-                "epochs": 12,
+                "epochs": 10,
                 "batch_size": 8,
                 "evaluate_every": 2,
                 "l2": 0.0,

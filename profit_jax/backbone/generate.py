@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax.backbone.decoder import Decoder, visible_within
 from profit_jax.backbone.layers import KeysValues
@@ -116,6 +117,7 @@ def generate_tokens(
     new_tokens: int,
     end_tokens: tuple[int, ...],
     positions_per_batch: int | None = None,
+    mesh: Mesh | None = None,
 ) -> list[np.ndarray]:
     """Answers any number of queries of any lengths, in batches of similar length and few shapes.
 
@@ -128,6 +130,7 @@ def generate_tokens(
       end_tokens: any of these ends an answer.
       positions_per_batch: rows times width of a batch, about. By default 2,048 on a CPU, which then works out of its
         caches, and 16,384 elsewhere.
+      mesh: its devices along `clients` share the rows of each batch, so many positions each.
 
     Returns:
       Token ids of each answer, int32, without the end token, in the order of the queries.
@@ -136,8 +139,10 @@ def generate_tokens(
     answers: list[np.ndarray] = [np.zeros(0, np.int32)] * len(queries)
     positions = positions_per_batch or (2048 if jax.default_backend() == "cpu" else 16384)
     running = []
-    for chosen, rows, width in batches([prompt_rows + len(query) for query in queries], positions):
+    lanes = mesh.shape["clients"] if mesh else 1
+    for chosen, rows, width in batches([prompt_rows + len(query) for query in queries], positions, lanes):
         batch = _batch([queries[i] for i in chosen], [clients[i] for i in chosen], prompt_rows, rows, width)
+        batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("clients"))) if mesh else batch
         running.append((chosen, _greedy(graph, frozen, adapters, batch, new_tokens=new_tokens, end_tokens=end_tokens)))
     for chosen, tokens in running:  # fetched only now: the host prepared the next batches while the device ran
         for i, row in zip(chosen, np.asarray(tokens)):
@@ -145,11 +150,11 @@ def generate_tokens(
     return answers
 
 
-def batches(lengths: Sequence[int], positions: int) -> Iterator[tuple[list[int], int, int]]:
+def batches(lengths: Sequence[int], positions: int, lanes: int = 1) -> Iterator[tuple[list[int], int, int]]:
     """Cuts rows into batches, longest first: (indices, rows, width) of each.
 
     A width fixes the number of rows, so shapes are as few as the ladder's widths; only the last batch, which may be
-    small, has fewer rows (a power of two).
+    small, has fewer rows (a power of two). Rows are those of all `lanes`, `positions` those of one.
 
     >>> [(chosen, rows, width) for chosen, rows, width in batches([3, 40, 17], positions=96)]
     [([1, 2], 2, 48), ([0], 1, 16)]
@@ -158,10 +163,10 @@ def batches(lengths: Sequence[int], positions: int) -> Iterator[tuple[list[int],
     while order:
         width = ladder(lengths[order[0]])
         rows = max(1, positions // width)
-        chosen, order = order[:rows], order[rows:]
+        chosen, order = order[: lanes * rows], order[lanes * rows :]
         if not order:
-            rows = min(rows, 1 << (len(chosen) - 1).bit_length())
-        yield chosen, rows, width
+            rows = min(rows, 1 << (-(-len(chosen) // lanes) - 1).bit_length())
+        yield chosen, lanes * rows, width
 
 
 def ladder(length: int) -> int:

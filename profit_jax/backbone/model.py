@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax.backbone.config import BackboneConfig, read_config
 from profit_jax.backbone.decoder import Decoder
@@ -29,15 +30,21 @@ class Backbone:
     frozen: Frozen
     tokenizer: Tokenizer | None = None
     remat: bool = False
+    mesh: Mesh | None = None  # where the weights are; each device along `clients` holds all of them
 
     @classmethod
-    def load(cls, folder: str | Path, *, dtype: str = "float32", remat: bool = False) -> "Backbone":
+    def load(
+        cls, folder: str | Path, *, dtype: str = "float32", remat: bool = False, mesh: Mesh | None = None
+    ) -> "Backbone":
         """Reads a Hugging Face folder: `config.json`, one or many `.safetensors` files, and its tokenizer."""
         folder = Path(folder)
         config = read_config(folder)
         graph, abstract = _structure(config, dtype)
+        if mesh is not None:
+            whole = NamedSharding(mesh, PartitionSpec())
+            abstract = jax.tree.map(lambda leaf: leaf.update(sharding=whole), abstract)
         tokenizer = load_tokenizer(folder, config)
-        return cls(config, graph, load_weights(folder, config, abstract), tokenizer, remat)
+        return cls(config, graph, load_weights(folder, config, abstract), tokenizer, remat, mesh)
 
     @classmethod
     def random(
@@ -86,6 +93,7 @@ class Backbone:
             [0] * len(queries),
             new_tokens=max_new_tokens,
             end_tokens=self.end_tokens,
+            mesh=self.mesh,
         )
         return [self.tokenizer.decode(ids) for ids in answers]
 

@@ -10,7 +10,7 @@ from profit_jax.benchmark.evaluate import Evaluator
 from profit_jax.benchmark.personalize import Curve, Scorer, TestClients
 from profit_jax.data.encode import Encoder
 from profit_jax.data.examples import Example
-from profit_jax.data.sni import Task
+from profit_jax.data.tasks import Task
 
 
 def no_prompt(backbone: Backbone, clients: TestClients, *, encoder: Encoder, new_tokens: int = 10) -> Curve:

@@ -35,6 +35,7 @@ class Evaluator:
             backbone.frozen,
             new_tokens=new_tokens,
             end_tokens=backbone.end_tokens,
+            mesh=backbone.mesh,
         )
         self._decode = functools.lru_cache(1 << 20)(backbone.tokenizer.decode)
 

@@ -19,7 +19,7 @@ from absl import logging
 from tqdm import tqdm
 
 from profit_jax.data.examples import Example
-from profit_jax.data.sni import Task, read_task
+from profit_jax.data.tasks import Task, read_task
 from profit_jax.errors import InputError
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from profit_jax.data import partition, sni, statistics, store
+from profit_jax.data import partition, statistics, store, tasks
 from profit_jax.data.corpus import Corpus, fingerprint
 from profit_jax.data.partition import Partition
 from profit_jax.data.splits import TypeSplit, split_types
@@ -69,7 +69,7 @@ def prepare(
     if not partitions:
         raise InputError(f"no partition to prepare: give some of {', '.join(partition.PARTITIONS)}")
     partition.check_chunk_size(chunk_size)
-    files = sni.task_files(source_dir)
+    files = tasks.task_files(source_dir)
     root = Path(data_dir) / store.Builder.name
     settings = Settings(chunk_size, split, seed, fingerprint(files))
     present = _present(root, settings)

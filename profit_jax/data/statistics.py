@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from profit_jax.data.partition import Partition
-from profit_jax.data.sni import Task
+from profit_jax.data.tasks import Task
 
 CATEGORIES: dict[str, Callable[[Task], tuple[str, ...]]] = {
     "task_type": lambda task: task.categories,

@@ -22,9 +22,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
-from profit_jax.data import sni
 from profit_jax.data.examples import Example
 from profit_jax.data.partition import PARTITIONS, Partition
+from profit_jax.data.tasks import Task, descriptions
 from profit_jax.errors import InputError
 
 VERSION = "1.0.0"
@@ -90,7 +90,7 @@ class FederatedSNI:
     train: StoredClients
     validation: StoredClients
     test: StoredClients
-    tasks: Mapping[str, sni.Task]
+    tasks: Mapping[str, Task]
     settings: Mapping[str, Any]
     report: Report
 
@@ -196,7 +196,25 @@ def write(
 
 
 def open(path: str | os.PathLike[str]) -> FederatedSNI:
-    """Opens a prepared partition; see `profit_jax.data.sni.open`."""
+    """Opens a prepared partition; nothing but its metadata is read until a client is asked for.
+
+    Args:
+      path: the partition's folder, such as `…/federated_sni/hhf`.
+
+    Returns:
+      The clients of each split, as `train`, `validation` and `test`; and the tasks' descriptions, by name, as `tasks`.
+
+    Raises:
+      InputError: there is no prepared partition, or its metadata is damaged.
+
+    >>> import tempfile
+    >>> from profit_jax.data import prepare, tiny
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     prepared = prepare.prepare(tiny.write(folder), folder, partitions=["hhf"], chunk_size=40)
+    ...     clients = open(prepared["hhf"].folder)
+    ...     len(clients.train), len(clients.train[0]), clients.train[0][0].task_type
+    (18, 40, 'Grammar Error Correction')
+    """
     folder = Path(path) / VERSION
     metadata = read_metadata(folder)
     if metadata is None:
@@ -212,7 +230,7 @@ def open(path: str | os.PathLike[str]) -> FederatedSNI:
     }
     return FederatedSNI(
         partition=metadata["settings"]["partition"],
-        tasks=sni.descriptions(metadata["tasks"], str(folder / "metadata.json")),
+        tasks=descriptions(metadata["tasks"], str(folder / "metadata.json")),
         settings=metadata["settings"],
         report=Report(**metadata["report"]),
         **clients,

@@ -1,11 +1,14 @@
 """Generation with a cache equals running everything anew for each token."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax.backbone import Backbone
 from profit_jax.backbone.generate import _batch, _run, batches, generate_tokens, ladder
@@ -120,3 +123,13 @@ def test_batches_cover_every_row_once_and_hold_it(lengths, positions):
         shapes.add((rows, width))
     assert sorted(seen) == list(range(len(lengths)))
     assert len(shapes) <= len({ladder(n) for n in lengths}) + 1
+
+
+def test_rows_shared_by_devices_are_answered_as_by_one():
+    """The same queries with the weights on a mesh of eight fake devices, each answering its share of every batch."""
+    asked, clients = queries([*range(1, 22)]), [i % CLIENTS for i in range(21)]
+    mesh = Mesh(np.array(jax.devices()), ("clients",))
+    whole = jax.device_put((tiny().frozen, ADAPTERS["prompt"]), NamedSharding(mesh, PartitionSpec()))
+    shared = dataclasses.replace(tiny(), frozen=whole[0])
+    alone = generated(tiny(), ADAPTERS["prompt"], asked, clients, positions_per_batch=64)
+    assert generated(shared, whole[1], asked, clients, positions_per_batch=64, mesh=mesh) == alone

@@ -24,7 +24,7 @@ from profit_jax.data.examples import Clients, Example
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.experiment.checkpoint import Checkpoints
-from profit_jax.experiment.loop import prompt_rows
+from profit_jax.experiment.loop import prompt_rows, recall_shapes
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated import sampling
 from profit_jax.federated.local import Local
@@ -223,6 +223,7 @@ def personalize(
             state = tree["state"]
         if workdir:
             workdir.keep("clients", lambda row: done and row["epoch"] <= done and row["point"] != "average")
+            recall_shapes(workdir, planner, done)
             rows += workdir.rows("clients")
         if not rows:
             record(scorer.rows(start))
@@ -235,6 +236,8 @@ def personalize(
             scores = scorer(state.adapters)
             record(scorer.rows(scores, epoch=last, losses=np.asarray(losses.value, float).tolist()))
             record(scorer.rows(genie(start, scores), point="genie", epoch=last))
+            if workdir:
+                workdir.append("shapes", {"round": last, "shape": planned.shape})
             saved.save(last, {"state": state})
             bar.set_postfix(
                 local=f"{np.mean([own.mean() for own, _ in scores]):.3f}",

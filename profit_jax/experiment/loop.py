@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from profit_jax.data.cohort import Layout, Plan, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
+from profit_jax.data.packing import Block
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.experiment.checkpoint import Checkpoints
@@ -102,6 +103,7 @@ def train(
             state, best, best_score = tree["state"], tree["best"], float(tree["best_score"])
         if workdir:
             workdir.keep("metrics", lambda row: row["round"] <= done)
+            recall_shapes(workdir, planner, done)
         bar.update(done)
         for planned in prefetch(plan, range(done, rounds)):
             started = time.perf_counter()
@@ -121,6 +123,7 @@ def train(
             history.append(row)
             if workdir:
                 workdir.append("metrics", row)
+                workdir.append("shapes", {"round": done, "shape": planned.shape})
             if done == rounds or (checkpoint_every and done % checkpoint_every == 0):
                 saved.save(done, _saved(state, best, best_score))
             bar.set_postfix(loss=f"{row['loss']:.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}")
@@ -156,6 +159,16 @@ def plan_round(
         batches.append([[own[i] for i in step] for step in steps])
     weights = [float(data.sizes[client]) for client in cohort] if weighting == "examples" else None
     return planner(cohort, batches, weights)
+
+
+def recall_shapes(workdir: Workdir, planner: Planner, done: int) -> None:
+    """Gives the planner of a resumed run the shapes that the stopped run had in use.
+
+    A shape changes no result beyond rounding, but a resumed run is to be the uninterrupted one bit for bit.
+    """
+    workdir.keep("shapes", lambda row: row["round"] <= done)
+    seen = [tuple(Block(*block) for block in row["shape"]) for row in workdir.rows("shapes")]
+    planner.shapes[:] = dict.fromkeys(seen)
 
 
 def prompt_rows(adapter: Adapter) -> int:

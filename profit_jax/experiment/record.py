@@ -3,6 +3,7 @@
 config.json     the resolved config
 metrics.jsonl   a line for each round or step
 clients.jsonl   a line for each client and evaluation point
+shapes.jsonl    the compiled shape that each round took
 checkpoints/    Orbax
 figures/        PNG and PDF
 """

@@ -8,7 +8,10 @@
 
 FedAvg(SGD): --config.client_optimizer.name=sgd --config.client_optimizer.learning_rate=0.03
 FedSGD sees as many examples in `local_steps` times as many rounds: --config.algorithm=fed_sgd --config.local_steps=1
---config.rounds=120. Cost and results of a run with this config stand in README.md.
+--config.rounds=120.
+
+Cost with a Llama of 260,032 parameters: about 2 minutes a command. Expected then: local ROUGE-L from 0.01 to about 0.12
+in ten epochs, global from 0.01 to 0.035 (README.md has the table).
 """
 
 from ml_collections import ConfigDict

@@ -41,7 +41,7 @@ from profit_jax.backbone import Rope
 from profit_jax.data.cohort import Plan, Planner
 from profit_jax.data.encode import Encoded, EncodedClients
 from profit_jax.errors import InputError
-from profit_jax.experiment.loop import plan_round, prompt_rows
+from profit_jax.experiment.loop import Schedule, prompt_rows
 from profit_jax.federated.mesh import everywhere, over_clients
 from profit_jax.typing import Adapter
 
@@ -163,7 +163,8 @@ def planned(config: ConfigDict, model: pj.Backbone, planner: Planner) -> Callabl
     clients, steps, batch = config.clients_per_round, config.local_steps, config.batch_size
     if config.data_dir:
         data = EncodedClients(_profit.data(config).train, _profit.encoder(config, model))
-        return lambda round: plan_round(planner, data, round, config.seed, False, clients, steps, batch, "uniform")
+        schedule = Schedule(clients, steps, 0, batch, config.seed)
+        return lambda round: schedule.plan(planner, data, round)
     draw = np.random.default_rng(config.seed)
     query = config.example_positions - planner.prompt_rows - config.example_labels + 1
 

@@ -7,6 +7,7 @@ Writes config.json, metrics.jsonl and checkpoints/ to the workdir. The same comm
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -17,6 +18,7 @@ from launch._main import define_config, run
 from profit_jax import rng
 from profit_jax.benchmark.evaluate import Evaluator, sample_questions
 from profit_jax.errors import InputError
+from profit_jax.experiment import Evaluation
 from profit_jax.federated import Algorithm
 
 CONFIG = define_config()
@@ -48,7 +50,12 @@ def main(argv: Sequence[str]) -> None:
             count=config.validation_examples,
             generator=rng.generator(config.seed, "validation set"),
         )
-        evaluate = lambda adapter: evaluator.score(adapter, questions)  # noqa: E731
+
+        def evaluate(state: Any) -> Evaluation:
+            score = evaluator.score(state.adapter, questions)
+            row = {"validation_score": float(score.value), "validation_weight": int(score.weight)}
+            return Evaluation(row, score=float(score.value))
+
     result = pj.train(
         algorithm_of(model.loss),
         prompt,

@@ -45,7 +45,9 @@ class Rows(NamedTuple):
 
 
 Batch = tuple[Rows, ...]
-"""The rows of one local step: a block for each row width in use, each `[Q, ...]`, its rows dealt to flights."""
+"""The rows of one local step: a block for each row width in use, each `[Q, ...]`, its rows dealt to flights.
+
+Q is room; how many flights are in use is said by `Cohort.flights`, and only those are computed."""
 
 
 class Queries(NamedTuple):
@@ -61,6 +63,8 @@ class Cohort(NamedTuple):
     """What a round trains on: clients dealt to lanes, their packed rows dealt to steps and flights."""
 
     batches: Batch  # leaves [M, S, Q, ...]
-    examples: Array  # [M, S, C] float32: examples of the client in the step, 0 = the step does not exist for it
+    counts: Array  # [M, S, C] float32: examples (or target tokens) that the client's loss of the step is a mean over;
+    # 0 = the step does not exist for it
+    flights: Array  # [S, blocks] int32: flights in use of each block in the step, the same in all lanes
     weight: Array  # [M, C] float32: the client's weight in the aggregate, 0 = an empty place
     client: Array  # [M, C] int32: the client's number in its data set, -1 = an empty place

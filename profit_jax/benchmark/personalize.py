@@ -26,10 +26,9 @@ from profit_jax.errors import InputError
 from profit_jax.experiment.checkpoint import Checkpoints
 from profit_jax.experiment.loop import prompt_rows, recall_shapes
 from profit_jax.experiment.record import Workdir
-from profit_jax.federated import sampling
-from profit_jax.federated.local import Local
+from profit_jax.federated import local, sampling
 from profit_jax.federated.mesh import everywhere, over_clients
-from profit_jax.typing import Adapter
+from profit_jax.typing import Adapter, Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,8 +191,8 @@ def personalize(
     scorer = Scorer(evaluator, clients)
     train = [encoder(own) for own in clients.train]
     planner = Planner(layout, prompt_rows=prompt_rows(adapter))
-    method = Local(backbone.loss, optimizer)
-    state = method.init(adapter, len(train))
+    method = local(backbone.loss, optimizer=optimizer, clients=len(train))
+    state = method.init(adapter)
     state = everywhere(state, mesh) if mesh else state
 
     def plan(interval: tuple[int, int]) -> Plan:
@@ -213,7 +212,7 @@ def personalize(
         if workdir:
             workdir.append("clients", *new)
 
-    start, done = scorer(state.adapters), 0
+    start, done = scorer(state.adapter), 0
     with (
         Checkpoints(workdir) as saved,
         tqdm(total=epochs, unit="epoch", disable=not progress, desc="personalize") as bar,
@@ -232,9 +231,9 @@ def personalize(
         intervals = [(first, last) for first, last in itertools.pairwise(stops) if first >= done]
         for (first, last), planned in zip(intervals, prefetch(plan, intervals)):
             cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
-            state, losses = method.round(state, cohort)
-            scores = scorer(state.adapters)
-            record(scorer.rows(scores, epoch=last, losses=np.asarray(losses.value, float).tolist()))
+            state, stats = method.round(state, cohort)
+            scores = scorer(state.adapter)
+            record(scorer.rows(scores, epoch=last, losses=_by_client(planned.cohort.client, stats.losses.value)))
             record(scorer.rows(genie(start, scores), point="genie", epoch=last))
             if workdir:
                 workdir.append("shapes", {"round": last, "shape": planned.shape})
@@ -246,9 +245,15 @@ def personalize(
             bar.update(last - first)
     origin = trees.broadcast(jax.tree.map(jnp.asarray, adapter), len(train))
     for alpha in average:
-        mixed = interpolate(state.adapters, origin, alpha)
+        mixed = interpolate(state.adapter, origin, alpha)
         record(scorer.rows(scorer(mixed), point="average", epoch=epochs, alpha=float(alpha)))
-    return Curve(rows, jax.device_get(state.adapters))
+    return Curve(rows, jax.device_get(state.adapter))
+
+
+def _by_client(client: np.ndarray, values: Array) -> list[float]:
+    """Values of places `[M, C]`, in the order of client numbers."""
+    present = client >= 0
+    return np.asarray(values, float)[present][np.argsort(client[present])].tolist()
 
 
 def interpolate(personal: Adapter, start: Adapter, alpha: float) -> Adapter:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import Block, Shape, deal, pack, positions, round_up
+from profit_jax.data.packing import Block, Shape, deal, pack, round_up
 from profit_jax.errors import InputError
 from profit_jax.typing import Cohort, Rows
 
@@ -60,11 +60,14 @@ class Plan(NamedTuple):
 class Planner:
     """Plans cohorts for one run; keeps the shapes in use."""
 
-    def __init__(self, layout: Layout, *, prompt_rows: int, reduction: Literal["example", "token"] = "example"):
+    def __init__(
+        self, layout: Layout, *, prompt_rows: int, reduction: Literal["example", "token"] = "example", steps: int = 0
+    ):
         if reduction not in ("example", "token"):
             raise InputError(f"reduction must be 'example' (Profit Eq. 1) or 'token', not {reduction!r}")
         self.layout, self.prompt_rows, self.reduction = layout, prompt_rows, reduction
         self.shapes: list[Shape] = []  # in use so far; each is a compiled program
+        self._steps = steps  # room for so many local steps at least
 
     def __call__(
         self, clients: Sequence[int], batches: Sequence[Batches], weights: Sequence[float] | None = None
@@ -73,15 +76,17 @@ class Planner:
 
         `weights` are the clients' weights in the aggregate, 1 each by default.
         """
-        lanes, steps = self.layout.lanes, max(map(len, batches))
+        lanes = self.layout.lanes
+        steps = self._steps = max(self._steps, *map(len, batches))
         packed = [[self._pack(batch) for batch in client] for client in batches]
-        costs = [sum(row.width for rows in client for row in rows) for client in packed]
+        costs = [[sum(row.width for row in rows) for rows in client] for client in packed]
         places = -(-len(clients) // lanes)
-        lane_of = deal(costs, lanes, places)
+        lane_of = deal([*map(sum, costs)], lanes, places)
+        step_of = _deal_steps(costs, lane_of, max(map(len, batches)))
 
         weight = np.zeros((lanes, places), np.float32)
         number = np.full((lanes, places), -1, np.int32)
-        examples = np.zeros((lanes, steps, places), np.float32)
+        counts = np.zeros((lanes, steps, places), np.float32)
         content: list[list[list[_Packed]]] = [[[] for _ in range(steps)] for _ in range(lanes)]
         taken = [0] * lanes
         for i, client in enumerate(clients):
@@ -89,25 +94,27 @@ class Planner:
             taken[lane] += 1
             weight[lane, place] = 1 if weights is None else weights[i]
             number[lane, place] = client
-            for step, batch in enumerate(batches[i]):
-                examples[lane, step, place] = len(batch)
-                scale = 1 / max(1, len(batch) if self.reduction == "example" else sum(len(e.target) for e in batch))
+            for step, batch, rows in zip(step_of[i], batches[i], packed[i]):
+                count = len(batch) if self.reduction == "example" else sum(len(example.target) for example in batch)
+                counts[lane, step, place] = count
                 content[lane][step] += [
-                    _Packed(row.width, place, scale, [batch[member] for member in row.members])
-                    for row in packed[i][step]
+                    _Packed(row.width, place, 1 / max(1, count), [batch[member] for member in row.members])
+                    for row in rows
                 ]
 
         cells = [step for lane in content for step in lane]
         _even_out(cells, self.layout.row_widths)
-        shape = self._shape(cells)
-        blocks = tuple(_fill(block, content, self.prompt_rows) for block in shape)
+        shape = self._shape(content)
+        dealt = _dealt(shape, content)
+        blocks = tuple(_fill(block, part, self.prompt_rows) for block, part in zip(shape, dealt))
+        flights = _used(dealt)
         every = [example for client in batches for batch in client for example in batch]
         tokens = sum(len(example.query) + len(example.target) - 1 for example in every)
         return Plan(
-            Cohort(blocks, examples, weight, number),
+            Cohort(blocks, counts, flights, weight, number),
             shape,
             real_positions=tokens + self.prompt_rows * len(every),
-            computed_positions=positions(shape) * lanes * steps,
+            computed_positions=_positions(shape, flights) * lanes,
             real_tokens=tokens,
         )
 
@@ -116,23 +123,32 @@ class Planner:
         lengths = [self.prompt_rows + len(query) + len(target) - 1 for query, target in batch]
         return pack(lengths, self.layout.row_widths)
 
-    def _shape(self, cells: list[list["_Packed"]]) -> Shape:
+    def _shape(self, content: "_Content") -> Shape:
         """The cohort's rung of the ladder: a shape in use that wastes little on it, or its own, rounded up.
 
-        Rows and labels are rounded up on a geometric ladder, so that a run meets few shapes; labels get that much
-        headroom more, because they are cheap and vary most.
+        Rows and labels of a flight are rounded up on a geometric ladder, so that a run meets few shapes; labels get
+        that much headroom more, because they are cheap and vary most. There is room for twice the flights, since only
+        those in use are computed.
         """
         ratio, own = 1 + self.layout.slack, []
+        cells = [cell for lane in content for cell in lane]
         for width in sorted({row.width for cell in cells for row in cell}):
             most = round_up(max(sum(row.width == width for row in cell) for cell in cells), ratio)
             flights = -(-most // max(1, self.layout.positions_per_flight // width))
             rows = -(-most // flights)
-            labels = round_up(math.ceil(ratio * _labels(cells, width, flights, rows)), ratio)
-            own.append(Block(width, flights, rows, labels))
-        close = [shape for shape in self.shapes if positions(shape) <= ratio * positions(own) and _holds(shape, cells)]
+            free = Block(width, flights, rows, labels=_UNBOUNDED)
+            labels = max(sum(row.labels for row in flight) for cell in cells for flight in _flights(cell, free))
+            own.append(Block(width, 2 * flights, rows, round_up(math.ceil(ratio * labels), ratio)))
+
+        def cost(shape: Shape) -> float:
+            dealt = _dealt(shape, content)
+            return math.inf if dealt is None else _positions(shape, _used(dealt))
+
+        limit = ratio * cost(tuple(own))
+        close = [(paid, shape) for shape in self.shapes if (paid := cost(shape)) <= limit]
         if not close:
             self.shapes.append(tuple(own))
-        return min(close, key=positions, default=tuple(own))
+        return min(close, default=(limit, tuple(own)))[1]
 
 
 class _Packed(NamedTuple):
@@ -172,39 +188,64 @@ def _even_out(cells: list[list[_Packed]], widths: Sequence[int]) -> None:
                 cell.append(group[0]._replace(width=wide, examples=examples))
 
 
-def _flights(rows: list[_Packed], flights: int, places: int) -> list[list[_Packed]]:
-    """Deals a cell's rows of one width to flights, labels evenly."""
-    flight_of = deal([row.labels for row in rows], flights, places)
-    return [[row for row, f in zip(rows, flight_of) if f == flight] for flight in range(flights)]
+_Content = list[list[list[_Packed]]]  # rows of each lane and step
+_Dealt = list[list[list[list[_Packed]]]]  # rows of each lane, step and flight, all of one width
+_UNBOUNDED = 2**62
 
 
-def _labels(cells: list[list[_Packed]], width: int, flights: int, places: int) -> int:
-    """The most labels that a flight of one width gets in any cell."""
-    dealt = (_flights([row for row in cell if row.width == width], flights, places) for cell in cells)
-    return max(sum(row.labels for row in flight) for cell in dealt for flight in cell)
+def _deal_steps(costs: Sequence[Sequence[int]], lane_of: Sequence[int], steps: int) -> list[np.ndarray]:
+    """The step of the round in which each client takes each of its own: in order, and the load even in every lane.
+
+    No step of one client waits for another client's, so who has few steps may take them at any time.
+    """
+    load = np.zeros((max(lane_of) + 1, steps))
+    step_of: list[np.ndarray] = [np.zeros(0, int)] * len(costs)
+    for client in sorted(range(len(costs)), key=lambda i: -len(costs[i])):
+        lane, own = load[lane_of[client]], costs[client]
+        step_of[client] = np.sort(np.argsort(lane, kind="stable")[: len(own)])
+        lane[step_of[client]] += own
+    return step_of
 
 
-def _holds(shape: Shape, cells: list[list[_Packed]]) -> bool:
-    """Whether every cell's rows and labels find room in the shape."""
-    blocks = {block.width: block for block in shape}
-    for width in {row.width for cell in cells for row in cell}:
-        most = max(sum(row.width == width for row in cell) for cell in cells)
-        block = blocks.get(width, Block(width, 0, 0, 0))
-        if most > block.flights * block.rows or _labels(cells, width, block.flights, block.rows) > block.labels:
-            return False
-    return True
+def _flights(cell: list[_Packed], block: Block) -> list[list[_Packed]] | None:
+    """Deals a cell's rows of the block's width to as few flights as hold them, labels evenly; None if none do."""
+    rows = [row for row in cell if row.width == block.width]
+    for flights in range(-(-len(rows) // max(1, block.rows)), block.flights + 1):
+        flight_of = deal([row.labels for row in rows], flights, block.rows)
+        dealt = [[row for row, f in zip(rows, flight_of) if f == flight] for flight in range(flights)]
+        if all(sum(row.labels for row in flight) <= block.labels for flight in dealt):
+            return dealt
+    return None
 
 
-def _fill(block: Block, content: list[list[list[_Packed]]], prompt_rows: int) -> Rows:
+def _dealt(shape: Shape, content: _Content) -> list[_Dealt] | None:
+    """Every block's rows by lane, step and flight, or None where the shape cannot hold them."""
+    widths = {row.width for lane in content for cell in lane for row in cell}
+    if not widths <= {block.width for block in shape}:
+        return None
+    dealt = [[[_flights(cell, block) for cell in lane] for lane in content] for block in shape]
+    return None if any(cell is None for block in dealt for lane in block for cell in lane) else dealt
+
+
+def _used(dealt: Sequence[_Dealt]) -> np.ndarray:
+    """Flights in use, `[S, blocks]` int32: as many as the lane with the most needs."""
+    return np.array([[max(map(len, cells)) for cells in zip(*block)] for block in dealt], np.int32).T
+
+
+def _positions(shape: Shape, flights: np.ndarray) -> int:
+    """Positions computed in one lane."""
+    return int(flights.sum(0) @ [block.rows * block.width for block in shape])
+
+
+def _fill(block: Block, dealt: _Dealt, prompt_rows: int) -> Rows:
     """The block's arrays, `[M, S, Q, R, T]` and `[M, S, Q, N]`: one vectorized write for each array."""
-    lead = (len(content), len(content[0]), block.flights)
+    lead = (len(dealt), len(dealt[0]), block.flights)
     row_start, label_start = [], []  # of each example, in the flattened arrays
     segment, in_row, scales, examples = [], [], [], []
     client = np.zeros((*lead, block.rows), np.int32)
-    for m, lane in enumerate(content):
+    for m, lane in enumerate(dealt):
         for s, cell in enumerate(lane):
-            same = [row for row in cell if row.width == block.width]
-            for q, flight in enumerate(_flights(same, block.flights, block.rows)):
+            for q, flight in enumerate(cell):
                 group = (m * lead[1] + s) * lead[2] + q
                 label = group * block.labels
                 for r, row in enumerate(flight):

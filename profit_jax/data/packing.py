@@ -65,19 +65,9 @@ class Block(NamedTuple):
     rows: int
     labels: int
 
-    @property
-    def positions(self) -> int:
-        """Positions computed in one step of one lane."""
-        return self.flights * self.rows * self.width
-
 
 Shape = tuple[Block, ...]
 """A cohort's shape: a block for each row width in use, widths ascending."""
-
-
-def positions(shape: Shape) -> int:
-    """Positions computed in one step of one lane."""
-    return sum(block.positions for block in shape)
 
 
 def deal(costs: Sequence[int], groups: int, places: int) -> np.ndarray:

@@ -52,4 +52,5 @@ def read_adapter(workdir: str | Path, which: str = "best") -> Adapter:
         round = manager.latest_step()
         if round is None:
             raise InputError(f"{workdir}: no checkpoints; is it the workdir of a finished training run?")
-        return manager.restore(round, args=ocp.args.StandardRestore())[which]
+        tree = manager.restore(round, args=ocp.args.StandardRestore())
+        return tree["best"] if which == "best" else tree["state"]["adapter"]

@@ -2,8 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -21,7 +21,6 @@ from profit_jax.experiment.record import Workdir
 from profit_jax.federated import sampling
 from profit_jax.federated.algorithm import Algorithm, Stats
 from profit_jax.federated.mesh import everywhere, over_clients
-from profit_jax.metrics.mean import Mean
 from profit_jax.typing import Adapter
 
 
@@ -29,10 +28,19 @@ from profit_jax.typing import Adapter
 class Result:
     """What training leaves."""
 
-    adapter: Adapter  # the best by validation score; without validation, the last
+    adapter: Adapter  # the best by score; of a run without scores, the last
     last: Adapter
+    state: Any  # the algorithm's last state
     history: list[dict[str, Any]]  # a row a round
     shapes: int  # rungs of the shape ladder in use, each a compiled program
+
+
+class Evaluation(NamedTuple):
+    """What is measured of a state between rounds."""
+
+    row: Mapping[str, float]  # joins the round's row in metrics.jsonl
+    score: float | None = None  # where there is one, the adapter with the highest is kept
+    clients: Sequence[Mapping[str, Any]] = ()  # rows of perplexity.jsonl, a row a client
 
 
 def train(
@@ -43,6 +51,7 @@ def train(
     rounds: int,
     clients_per_round: int = 32,
     local_steps: int = 16,
+    local_epochs: int = 0,
     batch_size: int = 32,
     seed: int = 0,
     weighting: Literal["uniform", "examples"] = "uniform",
@@ -50,7 +59,7 @@ def train(
     encoder: Encoder | None = None,
     layout: Layout | None = None,
     mesh: Mesh | None = None,
-    evaluate: Callable[[Adapter], Mean] | None = None,
+    evaluate: Callable[[Any], Evaluation] | None = None,
     evaluate_every: int = 0,
     workdir: Workdir | None = None,
     checkpoint_every: int = 0,
@@ -65,6 +74,7 @@ def train(
       rounds: how many.
       clients_per_round: cohort size; for pooled algorithms the number of shards of a batch.
       local_steps: S, local steps of a client in a round.
+      local_epochs: instead of `local_steps`, whole passes of a client over its examples; 0 = count steps.
       batch_size: B, examples of a local step.
       seed: of the cohorts and batches; both are functions of (seed, round, client).
       weighting: how clients weigh in the aggregate: all alike (Profit), or by their number of examples.
@@ -72,8 +82,8 @@ def train(
       encoder: text to tokens; by default with the tokenizer of the algorithm's loss and the paper's limits.
       layout: how cohorts are laid out.
       mesh: devices along `clients`; `layout.lanes` must be their number.
-      evaluate: the global validation score of an adapter; the adapter with the best one is kept.
-      evaluate_every: rounds between evaluations, 0 = never.
+      evaluate: what to measure of a state.
+      evaluate_every: rounds between evaluations, 0 = never; the last round is always evaluated.
       workdir: where records and checkpoints go; a run found there is resumed.
       checkpoint_every: rounds between checkpoints, 0 = only at the end.
       progress: whether to show a progress bar.
@@ -83,82 +93,99 @@ def train(
         raise InputError(f"a mesh of {mesh.shape['clients']} lanes does not fit a layout of {layout.lanes}")
     if weighting not in ("uniform", "examples"):
         raise InputError(f"weighting must be 'uniform' or 'examples', not {weighting!r}")
+    if local_epochs and algorithm.pooled:
+        raise InputError("centralized training has no clients to make local epochs; give local_steps")
     if not clients.sizes.all():
         raise InputError(f"training client {int(np.argmin(clients.sizes))} has no examples")
     data = EncodedClients(clients, encoder or Encoder(algorithm.loss.tokenizer))
-    planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction)
-
-    def plan(round: int) -> Plan:
-        return plan_round(
-            planner, data, round, seed, algorithm.pooled, clients_per_round, local_steps, batch_size, weighting
-        )
+    steps = local_epochs * -(-int(clients.sizes.max()) // batch_size) if local_epochs else local_steps
+    planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction, steps=steps)
+    schedule = Schedule(clients_per_round, local_steps, local_epochs, batch_size, seed, weighting, algorithm.pooled)
 
     state = algorithm.init(adapter)
     state = everywhere(state, mesh) if mesh else state
-    best, best_score, done = jax.tree.map(np.asarray, adapter), -1.0, 0
+    best, best_score, done = jax.tree.map(np.asarray, state.adapter), -np.inf, 0
     history: list[dict[str, Any]] = []
     with Checkpoints(workdir) as saved, tqdm(total=rounds, unit="round", disable=not progress, desc="train") as bar:
-        if found := saved.restore(_saved(state, best, best_score)):
+        if found := saved.restore({"state": state, "best": best, "best_score": np.asarray(best_score, np.float32)}):
             done, tree = found
             state, best, best_score = tree["state"], tree["best"], float(tree["best_score"])
         if workdir:
-            workdir.keep("metrics", lambda row: row["round"] <= done)
+            for name in ("metrics", "cohorts", "perplexity"):
+                workdir.keep(name, lambda row: row["round"] <= done)
             recall_shapes(workdir, planner, done)
         bar.update(done)
-        for planned in prefetch(plan, range(done, rounds)):
+        for planned in prefetch(lambda round: schedule.plan(planner, data, round), range(done, rounds)):
             started = time.perf_counter()
             cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
             state, stats = algorithm.round(state, cohort)
-            done += 1
-            row = {"round": done, **_row(jax.device_get(stats)), "seconds": time.perf_counter() - started}
+            stats, done = jax.device_get(stats), done + 1
+            row = {"round": done, **_row(stats), "seconds": time.perf_counter() - started}
             if not np.isfinite(row["loss"]):
                 raise InputError(f"the loss of round {done} is {row['loss']}; lower a learning rate")
+            took_part = _cohort_row(algorithm, state, planned.cohort.client, stats)
+            row |= {"bytes_up": sum(took_part["bytes_up"]), "bytes_down": sum(took_part["bytes_down"])}
+            measured = Evaluation({})
             if evaluate and evaluate_every and (done % evaluate_every == 0 or done == rounds):
-                score = evaluate(state.adapter)
-                row |= {"validation_score": float(score.value), "validation_weight": int(score.weight)}
-                if float(score.value) > best_score:
-                    best, best_score = jax.device_get(state.adapter), float(score.value)
-            if best_score < 0:  # not validated yet
-                best = jax.device_get(state.adapter)
+                measured = evaluate(state)
+                row |= measured.row
+                if measured.score is not None and measured.score > best_score:
+                    best, best_score = jax.device_get(state.adapter), measured.score
             history.append(row)
             if workdir:
                 workdir.append("metrics", row)
+                workdir.append("cohorts", {"round": done, **took_part})
+                workdir.append("perplexity", *({"round": done, **one} for one in measured.clients))
                 workdir.append("shapes", {"round": done, "shape": planned.shape})
             if done == rounds or (checkpoint_every and done % checkpoint_every == 0):
-                saved.save(done, _saved(state, best, best_score))
+                if np.isinf(best_score):  # no score yet: the last counts as the best
+                    best = jax.device_get(state.adapter)
+                saved.save(done, {"state": state, "best": best, "best_score": np.asarray(best_score, np.float32)})
             bar.set_postfix(loss=f"{row['loss']:.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}")
             bar.update()
     last = jax.device_get(state.adapter)
-    return Result(best, last, history, len(planner.shapes))
+    return Result(last if np.isinf(best_score) else best, last, state, history, len(planner.shapes))
 
 
-def plan_round(
-    planner: Planner,
-    data: EncodedClients,
-    round: int,
-    seed: int,
-    pooled: bool,
-    clients_per_round: int,
-    local_steps: int,
-    batch_size: int,
-    weighting: str,
-) -> Plan:
-    """The cohort of a round: who, with which examples, laid out. A function of (seed, round)."""
-    if pooled:
-        drawn = sampling.pooled(
-            seed, round, int(data.sizes.sum()), shards=clients_per_round, steps=local_steps, batch=batch_size
-        )
-        examples = iter(data.take(drawn.ravel()))
-        shards = [[[next(examples) for _ in step] for step in shard] for shard in drawn]
-        return planner(range(clients_per_round), shards)
-    cohort = sampling.cohort(seed, round, len(data.sizes), clients_per_round)
-    batches = []
-    for client in cohort:
-        own = data.client(int(client))
-        steps = sampling.batches(seed, round, int(client), len(own), steps=local_steps, batch=batch_size)
-        batches.append([[own[i] for i in step] for step in steps])
-    weights = [float(data.sizes[client]) for client in cohort] if weighting == "examples" else None
-    return planner(cohort, batches, weights)
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Who takes part in a round and with which examples: a function of (seed, round)."""
+
+    clients_per_round: int
+    local_steps: int
+    local_epochs: int
+    batch_size: int
+    seed: int
+    weighting: Literal["uniform", "examples"] = "uniform"
+    pooled: bool = False
+
+    def plan(self, planner: Planner, data: EncodedClients, round: int) -> Plan:
+        """The cohort of a round, laid out."""
+        if self.pooled:
+            drawn = sampling.pooled(
+                self.seed,
+                round,
+                int(data.sizes.sum()),
+                shards=self.clients_per_round,
+                steps=self.local_steps,
+                batch=self.batch_size,
+            )
+            examples = iter(data.take(drawn.ravel()))
+            shards = [[[next(examples) for _ in step] for step in shard] for shard in drawn]
+            return planner(range(self.clients_per_round), shards)
+        cohort = sampling.cohort(self.seed, round, len(data.sizes), self.clients_per_round)
+        batches = []
+        for client in cohort.tolist():
+            own = data.client(client)
+            batches.append([[own[i] for i in step] for step in self._steps(round, client, len(own))])
+        weights = [float(data.sizes[client]) for client in cohort] if self.weighting == "examples" else None
+        return planner(cohort, batches, weights)
+
+    def _steps(self, round: int, client: int, size: int) -> list[np.ndarray]:
+        if self.local_epochs:
+            first = round * self.local_epochs
+            return sampling.epochs(self.seed, first, self.local_epochs, client, size, batch=self.batch_size)
+        return sampling.batches(self.seed, round, client, size, steps=self.local_steps, batch=self.batch_size)
 
 
 def recall_shapes(workdir: Workdir, planner: Planner, done: int) -> None:
@@ -187,6 +214,13 @@ def _row(stats: Stats) -> dict[str, Any]:
     }
 
 
-def _saved(state: Any, best: Adapter, best_score: float) -> dict[str, Any]:
-    last = jax.tree.map(np.asarray, state.adapter)
-    return {"state": state, "last": last, "best": best, "best_score": np.asarray(best_score, np.float32)}
+def _cohort_row(algorithm: Algorithm, state: Any, client: np.ndarray, stats: Stats) -> dict[str, list]:
+    """Who took part: client numbers, their losses, and the bytes each sent and got (float32 values)."""
+    present = client >= 0
+    exchanged = 4 * np.asarray(algorithm.exchanged(state, client[present]))
+    return {
+        "clients": client[present].tolist(),
+        "losses": np.asarray(stats.losses.value)[present].tolist(),
+        "bytes_up": exchanged.tolist(),
+        "bytes_down": exchanged.tolist(),
+    }

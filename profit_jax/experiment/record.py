@@ -2,7 +2,9 @@
 
 config.json     the resolved config
 metrics.jsonl   a line for each round or step
-clients.jsonl   a line for each client and evaluation point
+cohorts.jsonl   a line for each round: who took part, losses, bytes sent and received
+clients.jsonl   a line for each client and evaluation point of Profit's stage 2
+perplexity.jsonl  a line for each client and evaluated round, of PerFIT
 shapes.jsonl    the compiled shape that each round took
 checkpoints/    Orbax
 figures/        PNG and PDF

@@ -4,5 +4,6 @@ from profit_jax.federated.algorithm import Algorithm
 from profit_jax.federated.centralized import centralized
 from profit_jax.federated.fed_avg import fed_avg
 from profit_jax.federated.fed_sgd import fed_sgd
+from profit_jax.federated.local import local
 
-__all__ = ["Algorithm", "centralized", "fed_avg", "fed_sgd"]
+__all__ = ["Algorithm", "centralized", "fed_avg", "fed_sgd", "local"]

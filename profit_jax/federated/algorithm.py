@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from profit_jax import trees
@@ -27,15 +28,26 @@ class State(NamedTuple):
 
     adapter: Adapter  # the global adapter
     optimizer: optax.OptState
+    round: Array  # int32: rounds done
 
 
 class Stats(NamedTuple):
     """What is recorded of a round (Profit Figure 3, right). All norms are Frobenius norms."""
 
-    loss: Mean  # over the cohort's clients and local steps, weighted by examples
+    losses: Mean  # [M, C]: each client's mean loss over its local steps, before each of them
     client_gradient_norm: Mean  # over the cohort's clients and local steps
     adapter_norm: Array  # of the new global adapter
     change_norm: Array  # of its change in this round
+
+    @property
+    def loss(self) -> Mean:
+        """Over the cohort's clients and local steps, weighted by examples (or target tokens)."""
+        return jax.tree.map(lambda leaf: leaf.sum(), self.losses)
+
+
+def over_steps(losses: Array, counts: Array) -> Mean:
+    """Each client's mean loss `[M, C]` from its steps' losses and counts `[M, S, C]`."""
+    return Mean(jnp.einsum("msc,msc->mc", losses, counts), counts.sum(1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +55,20 @@ class Algorithm:
     """`init(adapter) -> state` and `round(state, cohort) -> (state, stats)`; `round` is one compiled step.
 
     `step(frozen, state, cohort)` is the same round with the frozen weights as an argument, for those who compile it
-    themselves. `pooled` algorithms draw a round's examples from all clients' data at once.
+    themselves. A state has the fields `adapter`, what is trained, and `round`. `pooled` algorithms draw a round's
+    examples from all clients' data at once.
     """
 
     init: Callable[[Adapter], Any]
     step: Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]
     loss: LossFunction
     pooled: bool = False
+    adapters: Callable[[Any, Array], Adapter] = lambda state, clients: trees.broadcast(state.adapter, clients.shape[0])
+    """(state, client numbers [C]) -> the adapters [C, ...] that these clients would answer with now."""
+    exchanged: Callable[[Any, np.ndarray], np.ndarray] = lambda state, clients: np.full(
+        len(clients), trees.count(state.adapter)
+    )
+    """(state, client numbers) -> how many numbers each of them sends up in a round, and gets down."""
 
     @functools.cached_property
     def compiled(self) -> Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]:
@@ -61,10 +80,16 @@ class Algorithm:
         return self.compiled(self.loss.frozen, state, cohort)
 
 
+def constant_rate(round: Array) -> float:
+    """The client schedule that changes nothing: 1 in every round."""
+    del round
+    return 1.0
+
+
 def server(optimizer: optax.GradientTransformation, adapter: Adapter) -> State:
     """The server's state before the first round."""
     adapter = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), adapter)
-    return trees.copy(State(adapter, optimizer.init(adapter)))
+    return trees.copy(State(adapter, optimizer.init(adapter), jnp.zeros((), jnp.int32)))
 
 
 def server_step(
@@ -73,4 +98,4 @@ def server_step(
     """Applies the server optimizer to a gradient, or to FedAvg's pseudo-gradient (Reddi et al. 2021)."""
     updates, memory = optimizer.update(gradient, state.optimizer, state.adapter)
     adapter = optax.apply_updates(state.adapter, updates)
-    return State(adapter, memory), Stats(losses, norms, trees.norm(adapter), trees.norm(updates))
+    return State(adapter, memory, state.round + 1), Stats(losses, norms, trees.norm(adapter), trees.norm(updates))

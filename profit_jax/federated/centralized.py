@@ -10,6 +10,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -27,18 +28,23 @@ def centralized(loss: LossFunction, *, optimizer: optax.GradientTransformation) 
         def single(state: State, data: Cohort) -> tuple[State, Stats]:
             # [M, ...] -> [M, 1, ...]: a cohort of one step, its shards weighed by their examples.
             batches = jax.tree.map(lambda leaf: leaf[:, None], data.batches)
-            return one_step.step(frozen, state, data._replace(batches=batches, examples=data.examples[:, None]))
+            one = data._replace(batches=batches, counts=data.counts[:, None], flights=data.flights[None])
+            after, stats = one_step.step(frozen, state, one)
+            # Room for a step that does not exist is passed over.
+            return jax.tree.map(lambda new, old: jnp.where(data.counts.any(), new, old), after, state), stats
 
-        first = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), (cohort.batches, cohort.examples))
-        steps = cohort.examples.shape[1]
-        repeated = jnp.broadcast_to(cohort.client, (steps, *cohort.client.shape))
-        after, stats = lax.scan(single, state, Cohort(*first, weight=first[1], client=repeated))
+        batches, counts = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), (cohort.batches, cohort.counts))
+        repeated = jnp.broadcast_to(cohort.client, (len(counts), *cohort.client.shape))
+        by_step = Cohort(batches, counts, cohort.flights, weight=counts, client=repeated)
+        after, stats = lax.scan(single, state, by_step)
         change = jax.tree.map(jnp.subtract, after.adapter, state.adapter)
-        return after, Stats(
-            loss=jax.tree.map(jnp.sum, stats.loss),
+        return after._replace(round=state.round + 1), Stats(
+            losses=jax.tree.map(lambda leaf: leaf.sum(0), stats.losses),
             client_gradient_norm=jax.tree.map(jnp.sum, stats.client_gradient_norm),
-            adapter_norm=stats.adapter_norm[-1],
+            adapter_norm=trees.norm(after.adapter),
             change_norm=trees.norm(change),
         )
 
-    return dataclasses.replace(one_step, step=step, pooled=True)
+    return dataclasses.replace(
+        one_step, step=step, pooled=True, exchanged=lambda state, clients: np.zeros(len(clients), int)
+    )

@@ -1,5 +1,6 @@
-"""What clients compute, all clients of a lane side by side: gradients of a step, and steps of local training."""
+"""What clients compute, all clients of a lane side by side: losses, gradients, and steps of local training."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,30 +10,50 @@ from jax import lax
 
 from profit_jax import trees
 from profit_jax.federated.algorithm import LossFunction
-from profit_jax.typing import Adapter, Array, Batch, Frozen
+from profit_jax.typing import Adapter, Array, Batch, Frozen, Rows, Tree
 
 
-def gradients(loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch) -> tuple[Array, Adapter]:
+def over_flights(work: Callable[[Rows], Tree], start: Tree, batch: Batch, flights: Array) -> Tree:
+    """`start + sum of work(rows)` over a step's flights, one after another, which bounds the activations in memory.
+
+    The loops run as often as `flights` `[blocks]` says, so that room for more flights costs no computation.
+    """
+    total = start
+    for block, used in zip(batch, flights, strict=True):
+
+        def add(flight: Array, total: Tree, block: Rows = block) -> Tree:
+            rows = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, flight, keepdims=False), block)
+            return jax.tree.map(jnp.add, total, work(rows))
+
+        total = lax.fori_loop(0, used, add, total)
+    return total
+
+
+def losses(loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, flights: Array) -> Array:
+    """Each client's loss `[C]` on one step's rows."""
+    clients = jax.tree.leaves(adapters)[0].shape[0]
+    return over_flights(lambda rows: loss(frozen, adapters, rows), jnp.zeros(clients), batch, flights)
+
+
+def gradients(
+    loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, flights: Array
+) -> tuple[Array, Adapter]:
     """Each client's loss `[C]` and gradient (leaves `[C, ...]`) on one step's rows.
 
     The rows of all clients go through the backbone together. The loss is a sum over rows and each row reads its
-    owner's adapter alone, so the gradient of the sum holds every client's own gradient. Both are accumulated over
-    flights, which bounds the activations in memory.
+    owner's adapter alone, so the gradient of the sum holds every client's own gradient.
     """
 
-    def flight(total: tuple, rows) -> tuple[tuple, None]:
+    def flight(rows: Rows) -> tuple[Array, Adapter]:
         def summed(adapters: Adapter) -> tuple[Array, Array]:
             losses = loss(frozen, adapters, rows)
             return jnp.sum(losses), losses
 
         own, losses = jax.grad(summed, has_aux=True)(adapters)
-        return jax.tree.map(jnp.add, total, (losses, own)), None
+        return losses, own
 
     clients = jax.tree.leaves(adapters)[0].shape[0]
-    total = jnp.zeros(clients), jax.tree.map(jnp.zeros_like, adapters)
-    for block in batch:
-        total, _ = lax.scan(flight, total, block)
-    return total
+    return over_flights(flight, (jnp.zeros(clients), jax.tree.map(jnp.zeros_like, adapters)), batch, flights)
 
 
 class Trained(NamedTuple):
@@ -51,17 +72,29 @@ def local_training(
     adapters: Adapter,  # [C, ...]
     optimizers: optax.OptState,  # [C, ...]
     batches: Batch,  # leaves [S, Q, ...]
-    examples: Array,  # [S, C]
+    counts: Array,  # [S, C]
+    flights: Array,  # [S, blocks]
+    *,
+    rate: Array | float = 1.0,
+    expand: Callable[[Tree], Adapter] = lambda adapters: adapters,
 ) -> Trained:
-    """S steps of every client's own optimizer. A step for which a client has no examples leaves it as it is."""
+    """S steps of every client's own optimizer. A step for which a client has no examples leaves it as it is.
+
+    Args:
+      rate: what every update is multiplied with, for a learning rate that the server schedules by round.
+      expand: what trains -> the adapters that the backbone reads; differentiated through.
+    """
 
     def step(carry: tuple, data: tuple) -> tuple[tuple, tuple]:
         adapters, optimizers = carry
-        batch, examples = data
-        losses, own = gradients(loss, frozen, adapters, batch)
+        batch, counts, flights = data
+        read, pull_back = jax.vjp(expand, adapters)
+        losses, own = gradients(loss, frozen, read, batch, flights)
+        (own,) = pull_back(own)
         updates, moved = jax.vmap(optimizer.update)(own, optimizers, adapters)
+        updates = jax.tree.map(lambda leaf: rate * leaf, updates)
         after = optax.apply_updates(adapters, updates), moved
-        return trees.where(examples > 0, after, carry), (losses, jax.vmap(trees.norm)(own))
+        return trees.where(counts > 0, after, carry), (losses, jax.vmap(trees.norm)(own))
 
-    (adapters, optimizers), (losses, norms) = lax.scan(step, (adapters, optimizers), (batches, examples))
+    (adapters, optimizers), (losses, norms) = lax.scan(step, (adapters, optimizers), (batches, counts, flights))
     return Trained(adapters, optimizers, losses, norms)

@@ -5,7 +5,8 @@
     server                            P <- P + server optimizer(g)
 
 The client optimizer starts afresh in every round (clients are stateless). FedAvg(Adam) and FedAvg(SGD) differ only in
-the client optimizer; the paper's server optimizer is Adam.
+the client optimizer; the paper's server optimizer is Adam. With a server of SGD(1), clients weighed by their examples
+and a LoRA it is FIT, federated instruction tuning (Zhang et al. 2024; PerFIT Section 5.1).
 """
 
 import jax
@@ -13,7 +14,16 @@ import jax.numpy as jnp
 import optax
 
 from profit_jax import trees
-from profit_jax.federated.algorithm import Algorithm, LossFunction, State, Stats, server, server_step
+from profit_jax.federated.algorithm import (
+    Algorithm,
+    LossFunction,
+    State,
+    Stats,
+    constant_rate,
+    over_steps,
+    server,
+    server_step,
+)
 from profit_jax.federated.client import local_training
 from profit_jax.metrics.mean import Mean
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
@@ -24,27 +34,33 @@ def fed_avg(
     *,
     client_optimizer: optax.GradientTransformation,
     server_optimizer: optax.GradientTransformation,
+    client_schedule: optax.Schedule = constant_rate,
 ) -> Algorithm:
-    """FedAvg with any optax optimizer on clients and server; clients weigh as the cohort says."""
+    """FedAvg with any optax optimizer on clients and server; clients weigh as the cohort says.
+
+    `client_schedule(round)`, rounds counted from 0, multiplies the clients' updates in that round.
+    """
 
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
-        def lane(batches: Batch, examples: Array, weight: Array) -> tuple[Adapter, Array, Array]:
+        rate = client_schedule(state.round)
+
+        def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array]:
             start = trees.broadcast(state.adapter, weight.shape[0])
             fresh = jax.vmap(client_optimizer.init)(start)
-            trained = local_training(loss, client_optimizer, frozen, start, fresh, batches, examples)
+            trained = local_training(
+                loss, client_optimizer, frozen, start, fresh, batches, counts, cohort.flights, rate=rate
+            )
             change = jax.tree.map(jnp.subtract, start, trained.adapters)
             return trees.weighted_sum(change, weight), trained.losses, trained.gradient_norms
 
-        changes, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(
-            cohort.batches, cohort.examples, cohort.weight
-        )
+        changes, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.counts, cohort.weight)
         pseudo_gradient = jax.tree.map(lambda change: change.sum(0) / cohort.weight.sum(), changes)
         return server_step(
             server_optimizer,
             state,
             pseudo_gradient,
-            Mean.of(losses, cohort.examples),
-            Mean.of(norms, (cohort.examples > 0).astype(jnp.float32)),
+            over_steps(losses, cohort.counts),
+            Mean.of(norms, (cohort.counts > 0).astype(jnp.float32)),
         )
 
     return Algorithm(lambda adapter: server(server_optimizer, adapter), step, loss)

@@ -13,7 +13,7 @@ import optax
 from jax import lax
 
 from profit_jax import trees
-from profit_jax.federated.algorithm import Algorithm, LossFunction, State, Stats, server, server_step
+from profit_jax.federated.algorithm import Algorithm, LossFunction, State, Stats, over_steps, server, server_step
 from profit_jax.federated.client import gradients
 from profit_jax.metrics.mean import Mean
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
@@ -23,27 +23,27 @@ def fed_sgd(loss: LossFunction, *, server_optimizer: optax.GradientTransformatio
     """FedSGD with any optax server optimizer; clients weigh as the cohort says."""
 
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
-        def lane(batches: Batch, examples: Array, weight: Array) -> tuple[Adapter, Array, Array]:
+        def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array]:
             adapters = trees.broadcast(state.adapter, weight.shape[0])
             # Each step counts with its share of the client's examples, so that the sum is the mean over all of them.
-            share = examples / jnp.maximum(examples.sum(0, keepdims=True), 1)
+            share = counts / jnp.maximum(counts.sum(0, keepdims=True), 1)
 
-            def accumulate(total: Adapter, data: tuple[Batch, Array]) -> tuple[Adapter, Array]:
-                batch, share = data
-                losses, own = gradients(loss, frozen, adapters, batch)
+            def accumulate(total: Adapter, data: tuple[Batch, Array, Array]) -> tuple[Adapter, Array]:
+                batch, share, flights = data
+                losses, own = gradients(loss, frozen, adapters, batch, flights)
                 weighed = jax.vmap(lambda g, s: jax.tree.map(lambda leaf: leaf * s, g))(own, share)
                 return jax.tree.map(jnp.add, total, weighed), losses
 
-            own, losses = lax.scan(accumulate, jax.tree.map(jnp.zeros_like, adapters), (batches, share))
+            own, losses = lax.scan(accumulate, jax.tree.map(jnp.zeros_like, adapters), (batches, share, cohort.flights))
             return trees.weighted_sum(own, weight), losses, jax.vmap(trees.norm)(own)
 
-        sums, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.examples, cohort.weight)
+        sums, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.counts, cohort.weight)
         gradient = jax.tree.map(lambda leaf: leaf.sum(0) / cohort.weight.sum(), sums)
         return server_step(
             server_optimizer,
             state,
             gradient,
-            Mean.of(losses, cohort.examples),
+            over_steps(losses, cohort.counts),
             Mean.of(norms, (cohort.weight > 0).astype(jnp.float32)),
         )
 

@@ -1,21 +1,20 @@
-"""Local training without a server: every client keeps its own adapter and optimizer (Profit's stage 2).
+"""Local training without a server: every client keeps its own adapter and optimizer.
 
     for each client i of the cohort:  P_i <- S steps of the optimizer from P_i
 
-The state holds all n clients, `[n, ...]`; a round gathers the cohort's, trains them, and scatters them back.
+Profit's stage 2, and PerFIT's comparison with clients that train alone. The state holds all n clients, `[n, ...]`; a
+round gathers the cohort's, trains them, and scatters them back.
 """
 
-import dataclasses
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from profit_jax import trees
-from profit_jax.federated.algorithm import LossFunction
+from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_steps
 from profit_jax.federated.client import Trained, local_training
 from profit_jax.metrics.mean import Mean
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen, Tree
@@ -24,46 +23,66 @@ from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen, Tree
 class Personal(NamedTuple):
     """What all clients hold."""
 
-    adapters: Adapter  # [n, ...]
-    optimizers: optax.OptState  # [n, ...]
+    adapter: Adapter  # [n, ...]
+    optimizer: optax.OptState  # [n, ...]
+    round: Array  # int32: rounds done
 
 
-@dataclasses.dataclass(frozen=True)
-class Local:
-    """The pair `init(adapter, clients)`, `round(state, cohort)`; a round returns each client's mean loss `[n]`."""
+def local(
+    loss: LossFunction,
+    *,
+    optimizer: optax.GradientTransformation,
+    clients: int,
+    client_schedule: optax.Schedule = constant_rate,
+) -> Algorithm:
+    """Local training of `clients` clients, all of which start from the same adapter.
 
-    loss: LossFunction
-    optimizer: optax.GradientTransformation
+    `client_schedule(round)`, rounds counted from 0, multiplies the clients' updates in that round. The norms in a
+    round's statistics are means over the cohort's clients.
+    """
 
-    def init(self, adapter: Adapter, clients: int) -> Personal:
-        """All clients start from the same adapter."""
+    def init(adapter: Adapter) -> Personal:
         adapters = trees.broadcast(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), adapter), clients)
-        return trees.copy(Personal(adapters, jax.vmap(self.optimizer.init)(adapters)))
+        return trees.copy(Personal(adapters, jax.vmap(optimizer.init)(adapters), jnp.zeros((), jnp.int32)))
 
-    def step(self, frozen: Frozen, state: Personal, cohort: Cohort) -> tuple[Personal, Mean]:
-        """The round, with the frozen weights as an argument."""
-        clients = jax.tree.leaves(state.adapters)[0].shape[0]
+    def step(frozen: Frozen, state: Personal, cohort: Cohort) -> tuple[Personal, Stats]:
+        rate = client_schedule(state.round)
 
-        def lane(own: Personal, batches: Batch, examples: Array) -> Trained:
-            return local_training(self.loss, self.optimizer, frozen, *own, batches, examples)
+        def lane(own: tuple, batches: Batch, counts: Array) -> Trained:
+            return local_training(loss, optimizer, frozen, *own, batches, counts, cohort.flights, rate=rate)
 
-        # Empty places (client -1) read client 0 and write nowhere.
-        own = jax.tree.map(lambda leaf: leaf[jnp.maximum(cohort.client, 0)], state)
-        trained = jax.vmap(lane, spmd_axis_name="clients")(own, cohort.batches, cohort.examples)
-        place = jnp.where(cohort.client < 0, clients, cohort.client)
+        everyone = (state.adapter, state.optimizer)
+        own = take(everyone, cohort.client)
+        trained = jax.vmap(lane, spmd_axis_name="clients")(own, cohort.batches, cohort.counts)
+        adapter, memory = put(everyone, cohort.client, (trained.adapters, trained.optimizers))
+        present = (cohort.client >= 0).astype(jnp.float32)
+        change = jax.tree.map(jnp.subtract, trained.adapters, own[0])
+        norm = jax.vmap(jax.vmap(trees.norm))
+        return Personal(adapter, memory, state.round + 1), Stats(
+            losses=over_steps(trained.losses, cohort.counts),
+            client_gradient_norm=Mean.of(trained.gradient_norms, (cohort.counts > 0).astype(jnp.float32)),
+            adapter_norm=Mean.of(norm(trained.adapters), present).value,
+            change_norm=Mean.of(norm(change), present).value,
+        )
 
-        def scatter(into: Tree, values: Tree) -> Tree:
-            return jax.tree.map(lambda old, new: old.at[place].set(new, mode="drop"), into, values)
+    return Algorithm(
+        init,
+        step,
+        loss,
+        adapters=lambda state, chosen: take(state.adapter, chosen),
+        exchanged=lambda state, chosen: np.zeros(len(chosen), int),
+    )
 
-        state = scatter(state, Personal(trained.adapters, trained.optimizers))
-        total = jnp.einsum("msc,msc->mc", trained.losses, cohort.examples)
-        return state, scatter(Mean(jnp.zeros(clients), jnp.zeros(clients)), Mean(total, cohort.examples.sum(1)))
 
-    @functools.cached_property
-    def compiled(self) -> Callable[[Frozen, Personal, Cohort], tuple[Personal, Mean]]:
-        """`step`, jitted, with the state donated."""
-        return jax.jit(self.step, donate_argnums=1)
+def take(state: Tree, client: Array) -> Tree:
+    """The clients' parts of a state: leaves `[n, ...]`, numbers `[...]` -> `[..., ...]`. An empty place (-1) reads 0's."""
+    return jax.tree.map(lambda leaf: leaf[jnp.maximum(client, 0)], state)
 
-    def round(self, state: Personal, cohort: Cohort) -> tuple[Personal, Mean]:
-        """One round. The state passed in is consumed."""
-        return self.compiled(self.loss.frozen, state, cohort)
+
+def put(state: Tree, client: Array, values: Tree) -> Tree:
+    """Writes the clients' parts back: numbers `[M, C]`, leaves `[M, C, ...]` into `[n, ...]`. An empty place writes none."""
+
+    def scatter(old: Array, new: Array) -> Array:
+        return old.at[jnp.where(client < 0, old.shape[0], client)].set(new, mode="drop")
+
+    return jax.tree.map(scatter, state, values)

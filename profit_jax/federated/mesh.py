@@ -1,15 +1,11 @@
 """The device mesh: clients live along the axis `clients`, one lane a device."""
 
-from typing import TypeVar
-
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax.errors import InputError
-from profit_jax.typing import Tree
-
-Arrays = TypeVar("Arrays")
+from profit_jax.typing import Cohort, Tree
 
 
 def client_mesh(lanes: int | None = None) -> Mesh:
@@ -21,9 +17,10 @@ def client_mesh(lanes: int | None = None) -> Mesh:
     return Mesh(np.array(devices[:lanes]), ("clients",))
 
 
-def over_clients(arrays: Arrays, mesh: Mesh) -> Arrays:
-    """Places arrays whose first axis is the lane `[M, ...]`: each device holds its own lane."""
-    return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec("clients")))
+def over_clients(cohort: Cohort, mesh: Mesh) -> Cohort:
+    """Places a cohort: each device holds its own lane, and all of them hold the counts of flights."""
+    lane, whole = NamedSharding(mesh, PartitionSpec("clients")), NamedSharding(mesh, PartitionSpec())
+    return jax.device_put(cohort, Cohort(batches=lane, counts=lane, flights=whole, weight=lane, client=lane))
 
 
 def everywhere(tree: Tree, mesh: Mesh) -> Tree:

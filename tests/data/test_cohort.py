@@ -77,7 +77,13 @@ def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
 def test_positions_are_counted_as_they_are(drawn):
     batches, layout = drawn
     plan = Planner(layout, prompt_rows=PROMPT)(range(len(batches)), batches)
-    assert plan.computed_positions == sum(block.tokens.size for block in plan.cohort.batches)
+    used = plan.cohort.flights.sum(0)
+    sizes = [block.rows * block.width for block in plan.shape]
+    assert plan.computed_positions == layout.lanes * int(used @ sizes)
+    for block, flights in zip(plan.cohort.batches, plan.cohort.flights.T):
+        for step, count in enumerate(flights):
+            assert not block.segments[:, step, count:].any(), "rows beyond the flights in use would not be computed"
+            assert count == 0 or block.segments[:, step, count - 1].any(), "a flight in use has rows"
     assert plan.real_positions == sum(int((block.segments > 0).sum()) for block in plan.cohort.batches)
     flight = max(block.tokens.shape[-2] * block.tokens.shape[-1] for block in plan.cohort.batches)
     narrowest = max(layout.positions_per_flight, layout.row_widths[-1])
@@ -88,14 +94,16 @@ def test_examples_and_weights_say_who_takes_part():
     batches = [[[example(4, 2, 1), example(4, 2, 2)], []], [[example(4, 2, 3)], [example(4, 2, 4)]]]
     cohort = Planner(Layout((16,)), prompt_rows=0)([7, 9], batches, weights=[2.0, 3.0]).cohort
     by_client = {
-        int(c): (cohort.examples[0, :, p].tolist(), float(cohort.weight[0, p])) for p, c in enumerate(cohort.client[0])
+        int(c): (cohort.counts[0, :, p].tolist(), float(cohort.weight[0, p])) for p, c in enumerate(cohort.client[0])
     }
     assert by_client == {7: ([2.0, 0.0], 2.0), 9: ([1.0, 1.0], 3.0)}
 
 
 def test_a_token_mean_weighs_every_target_token_alike():
     batches = [[[example(4, 1, 1), example(4, 3, 2)]]]
-    (block,) = Planner(Layout((16,)), prompt_rows=0, reduction="token")([0], batches).cohort.batches
+    cohort = Planner(Layout((16,)), prompt_rows=0, reduction="token")([0], batches).cohort
+    assert cohort.counts.tolist() == [[[4]]]
+    (block,) = cohort.batches
     weights = block.label_weight[block.label_weight > 0]
     np.testing.assert_allclose(weights, [0.25] * 4)
 
@@ -104,7 +112,23 @@ def test_a_cell_short_of_wide_rows_uses_those_the_others_need():
     """One client's long text opens wide rows; the other lane's narrow rows move into as many, not beside them."""
     long = [[[example(60, 2, i) for i in range(4)]], [[example(10, 2, i) for i in range(4, 20)]]]
     plan = Planner(Layout((16, 64), lanes=2), prompt_rows=0)([0, 1], long)
-    assert {block.width: block.rows * block.flights for block in plan.shape} == {64: 4}
+    (block,) = plan.shape
+    assert block.width == 64 and block.rows * plan.cohort.flights.tolist()[0][0] == 4
+
+
+def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
+    """Three clients of 4, 2 and 2 steps: the two short ones share no step, and every client's steps stay in order."""
+    lengths = {0: 4, 1: 2, 2: 2}
+    batches = [[[example(10, 2, 10 * c + s + 1)] for s in range(steps)] for c, steps in lengths.items()]
+    plan = Planner(Layout((16,)), prompt_rows=0)([0, 1, 2], batches)
+    (block,) = plan.cohort.batches
+    taken = {client: [] for client in lengths}
+    for step in range(4):
+        for row, client in zip(block.tokens[0, step, 0], block.client[0, step, 0]):
+            if row.any():
+                taken[int(client)].append(int(row[0]) // 2)
+    assert taken == {0: [1, 2, 3, 4], 1: [11, 12], 2: [21, 22]}
+    assert plan.cohort.counts[0].sum(1).tolist() == [2, 2, 2, 2]
 
 
 def test_an_example_longer_than_the_widest_row_is_refused():

@@ -10,8 +10,7 @@ import pytest
 
 import profit_jax as pj
 from profit_jax.errors import InputError
-from profit_jax.experiment import Workdir, read_adapter, train
-from profit_jax.metrics import Mean
+from profit_jax.experiment import Evaluation, Workdir, read_adapter, train
 from tests import worlds
 
 SETTINGS = {
@@ -55,9 +54,10 @@ def test_the_best_prompt_by_validation_score_is_kept_beside_the_last(tmp_path):
     scores = iter([0.2, 0.9, 0.4])
     seen = []
 
-    def evaluate(adapter):
-        seen.append(jax.device_get(adapter["prompt"]))
-        return Mean(next(scores) * 4, 4)
+    def evaluate(state):
+        seen.append(jax.device_get(state.adapter["prompt"]))
+        score = next(scores)
+        return Evaluation({"validation_score": score}, score)
 
     workdir = Workdir(tmp_path / "run", {})
     result = train(
@@ -86,7 +86,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
     class Stop(Exception):
         pass
 
-    def evaluate(adapter):
+    def evaluate(state):
         raise Stop
 
     workdir = Workdir(tmp_path / "b", {})

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from profit_jax.federated import centralized, fed_avg, fed_sgd
-from profit_jax.federated.local import Local
+from profit_jax.data.cohort import Layout, Planner
+from profit_jax.federated import centralized, fed_avg, fed_sgd, local
 from tests import worlds
 
 DATA = worlds.encoded(worlds.clients())
@@ -147,26 +147,58 @@ def test_centralized_keeps_its_optimizer_between_rounds():
 def test_local_training_keeps_every_client_and_its_optimizer_apart():
     """Two rounds of a client with momentum equal its own loop; a client left out stays as it was."""
     drawn = worlds.batches(DATA, [0, 2], steps=2, batch=3)
-    method = Local(worlds.backbone().loss, optax.sgd(0.2, momentum=0.9))
-    state = method.init(worlds.prompt(), clients=3)
+    method = local(worlds.backbone().loss, optimizer=optax.sgd(0.2, momentum=0.9), clients=3)
+    state = method.init(worlds.prompt())
     for _ in range(2):
-        state, losses = method.round(state, worlds.plan([0, 2], drawn, lanes=2).cohort)
-    np.testing.assert_array_equal(state.adapters["prompt"][1], prompt())
-    assert float(losses.weight[1]) == 0 and float(losses.weight[0]) == 6
+        state, stats = method.round(state, worlds.plan([0, 2], drawn, lanes=2).cohort)
+    np.testing.assert_array_equal(state.adapter["prompt"][1], prompt())
+    np.testing.assert_array_equal(stats.losses.weight, [[6], [6]])
     for client, steps in zip((0, 2), drawn):
         own, velocity = prompt(), np.zeros_like(prompt())
         for batch in [*steps, *steps]:
             _, gradient = worlds.mean_loss_and_gradient(own, batch)
             velocity = 0.9 * velocity + gradient
             own = own - 0.2 * velocity
-        np.testing.assert_allclose(state.adapters["prompt"][client], own, **CLOSE)
+        np.testing.assert_allclose(state.adapter["prompt"][client], own, **CLOSE)
 
 
 def test_a_client_without_examples_in_a_step_does_not_move_in_it():
     drawn = worlds.batches(DATA, [0, 2], steps=2, batch=3)
     short = [drawn[0], drawn[1][:1]]
-    method = Local(worlds.backbone().loss, optax.adam(0.1))
-    state, _ = method.round(method.init(worlds.prompt(), clients=3), worlds.plan([0, 2], short).cohort)
-    once, _ = method.round(method.init(worlds.prompt(), clients=3), worlds.plan([2], [drawn[1][:1]]).cohort)
-    np.testing.assert_allclose(state.adapters["prompt"][2], once.adapters["prompt"][2], atol=1e-5)
-    assert int(state.optimizers[0].count[2]) == 1 and int(state.optimizers[0].count[0]) == 2
+    method = local(worlds.backbone().loss, optimizer=optax.adam(0.1), clients=3)
+    state, _ = method.round(method.init(worlds.prompt()), worlds.plan([0, 2], short).cohort)
+    once, _ = method.round(method.init(worlds.prompt()), worlds.plan([2], [drawn[1][:1]]).cohort)
+    np.testing.assert_allclose(state.adapter["prompt"][2], once.adapter["prompt"][2], atol=1e-5)
+    assert int(state.optimizer[0].count[2]) == 1 and int(state.optimizer[0].count[0]) == 2
+
+
+def test_a_client_schedule_multiplies_the_clients_rate_by_round():
+    """SGD at rate 0.3 with a schedule of 1, then 1/2, is SGD at 0.3, then at 0.15."""
+    loss, cohort = worlds.backbone().loss, worlds.cohort(DATA, CHOSEN)
+
+    def method(rate, schedule=lambda round: 1.0):
+        return fed_avg(
+            loss, client_optimizer=optax.sgd(rate), server_optimizer=optax.sgd(1.0), client_schedule=schedule
+        )
+
+    scheduled, _ = rounds(method(0.3, lambda round: 0.5**round), cohort, count=2)
+    first, _ = rounds(method(0.3), cohort)
+    algorithm = method(0.15)
+    state, _ = algorithm.round(algorithm.init({"prompt": jnp.asarray(first)}), cohort)
+    np.testing.assert_allclose(scheduled, state.adapter["prompt"], **CLOSE)
+
+
+def test_steps_that_do_not_exist_move_nothing_in_any_algorithm():
+    drawn = worlds.batches(DATA, CHOSEN, steps=2, batch=3)
+    settings = Layout((32,))
+    loss, adam = worlds.backbone().loss, optax.adam(0.1)
+    methods = (
+        fed_avg(loss, client_optimizer=adam, server_optimizer=adam),
+        fed_sgd(loss, server_optimizer=adam),
+        centralized(loss, optimizer=adam),
+    )
+    for method in methods:
+        exact, stats = rounds(method, Planner(settings, prompt_rows=3)(CHOSEN, drawn).cohort)
+        roomy, same = rounds(method, Planner(settings, prompt_rows=3, steps=5)(CHOSEN, drawn).cohort)
+        np.testing.assert_array_equal(exact, roomy)
+        assert float(stats.loss.value) == float(same.loss.value)

@@ -7,6 +7,8 @@ exit status 2; a traceback means a bug.
 import itertools
 import logging as python_logging
 import re
+import shlex
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -56,6 +58,14 @@ def run(main: Main) -> NoReturn:
     app.call_after_init(_format_logs)
     app.run(guarded, flags_parser=_parse_flags)
     raise AssertionError("absl's run always exits")
+
+
+def launch(name: str, **settings: object) -> None:
+    """Runs a launcher as a person would, showing the command."""
+    arguments = [f"launch/{name}.py", *(f"--{key}={value}" for key, value in settings.items())]
+    print(f"\n$ python {shlex.join(arguments)}", flush=True)
+    if status := subprocess.run([sys.executable, *arguments]).returncode:
+        raise InputError(f"launch/{name}.py ended with status {status}")
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -35,14 +35,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import profit_jax as pj
-from launch import _profit
+from launch import _parts
 from launch._main import define_config, run
 from profit_jax.backbone import Rope
 from profit_jax.data.cohort import Plan, Planner
 from profit_jax.data.encode import Encoded, EncodedClients
 from profit_jax.errors import InputError
 from profit_jax.experiment.loop import Schedule, prompt_rows
-from profit_jax.federated.mesh import everywhere, over_clients
+from profit_jax.federated.mesh import over_clients
 from profit_jax.typing import Adapter
 
 CONFIG = define_config()
@@ -52,10 +52,10 @@ def main(argv: Sequence[str]) -> None:
     """Plans, runs and times rounds."""
     del argv
     config = CONFIG.value
-    mesh = _profit.mesh(config) if config.rounds else None
-    model = _profit.backbone(config, mesh) if config.model else random_model(config.shape, config.dtype, config.remat)
+    mesh = _parts.mesh(config) if config.rounds else None
+    model = _parts.backbone(config, mesh) if config.model else random_model(config.shape, config.dtype, config.remat)
     adapter = make_adapter(config, model)
-    layout = _profit.layout(config, max(config.lanes, 1))
+    layout = _parts.layout(config, max(config.lanes, 1))
     if not config.data_dir:  # cohorts of one shape need no ladder
         layout = dataclasses.replace(layout, slack=0.0)
     planner = Planner(layout, prompt_rows=prompt_rows(adapter))
@@ -82,12 +82,11 @@ def timed(
     config: ConfigDict, model: pj.Backbone, adapter: Adapter, plans: list[Plan], mesh: Mesh | None
 ) -> dict[str, float]:
     """Runs the first plan's round again and again."""
-    client, server = _profit.optimizer(config.client_optimizer), _profit.optimizer(config.server_optimizer)
+    client, server = _parts.optimizer(config.client_optimizer), _parts.optimizer(config.server_optimizer)
     algorithm = pj.fed_avg(model.loss, client_optimizer=client, server_optimizer=server)
     plan = plans[0]
-    state = algorithm.init(adapter)
+    state = algorithm.start(adapter, mesh)
     cohort = over_clients(plan.cohort, mesh) if mesh else jax.device_put(plan.cohort)
-    state = everywhere(state, mesh) if mesh else state
 
     def one_round() -> None:
         nonlocal state
@@ -162,7 +161,7 @@ def planned(config: ConfigDict, model: pj.Backbone, planner: Planner) -> Callabl
     """Round -> plan, on a prepared partition, or on examples of equal length."""
     clients, steps, batch = config.clients_per_round, config.local_steps, config.batch_size
     if config.data_dir:
-        data = EncodedClients(_profit.data(config).train, _profit.encoder(config, model))
+        data = EncodedClients(_parts.data(config).train, _parts.encoder(config, model))
         schedule = Schedule(clients, steps, 0, batch, config.seed)
         return lambda round: schedule.plan(planner, data, round)
     draw = np.random.default_rng(config.seed)

@@ -5,9 +5,6 @@ runs the launchers on them, printing every command. Random weights know nothing:
 it is written, not how well it works.
 """
 
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 import profit_jax as pj
-from launch._main import run
+from launch._main import launch, run
 from profit_jax.backbone import Rope, Tokenizer
 from profit_jax.backbone.save import save
 from profit_jax.data import sni, tiny
@@ -50,14 +47,6 @@ def main(argv: Sequence[str]) -> None:
     launch("plot", workdir=personalized, labels="FedAvg(Adam),FedSGD", out=out / "figures")
     print(f"\ndone in {time.perf_counter() - started:.0f} s; figures are in {out / 'figures'}")
     print("This was a random backbone. With a Hugging Face folder and real data: README.md, configs/profit/small.py.")
-
-
-def launch(name: str, **settings: object) -> None:
-    """Runs a launcher as a person would, showing the command."""
-    arguments = [f"launch/{name}.py", *(f"--{key}={value}" for key, value in settings.items())]
-    print(f"\n$ python {shlex.join(arguments)}", flush=True)
-    if status := subprocess.run([sys.executable, *arguments]).returncode:
-        raise InputError(f"launch/{name}.py ended with status {status}")
 
 
 def random_model(folder: Path, tasks: Path) -> None:

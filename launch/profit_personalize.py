@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import profit_jax as pj
-from launch import _profit
+from launch import _parts
 from launch._main import define_config, run
 from profit_jax import optim
 from profit_jax.benchmark import Curve, TestClients, choose_test_clients, few_shot, no_prompt, personalize
@@ -37,9 +37,9 @@ def main(argv: Sequence[str]) -> None:
             "no_prompt, few_shot"
         )
     client_optimizer = optimizer(stage, config.prompt.length)
-    mesh = _profit.mesh(config)
-    model, data = _profit.backbone(config, mesh), _profit.data(config)
-    encoder = _profit.encoder(config, model)
+    mesh = _parts.mesh(config)
+    model, data = _parts.backbone(config, mesh), _parts.data(config)
+    encoder = _parts.encoder(config, model)
     clients = choose_test_clients(
         data.test,
         count=stage.clients,
@@ -63,11 +63,11 @@ def main(argv: Sequence[str]) -> None:
             new_tokens=config.new_tokens,
             seed=stage.seed,
             encoder=encoder,
-            layout=_profit.layout(config, _profit.lanes(mesh)),
+            layout=_parts.layout(config, _parts.lanes(mesh)),
             mesh=mesh,
             workdir=workdir(config),
         )
-    _profit.report_truncation(encoder)
+    _parts.report_truncation(encoder)
     print(f"{'epoch':>6} {'alpha':>6} {'local':>7} {'global':>7}   means over {len(clients.numbers)} test clients")
     for row in curve.mean() + curve.mean("average"):
         print(f"{row['epoch']:>6} {row['alpha']:>6.2f} {row['local']:>7.4f} {row['global']:>7.4f}")
@@ -98,7 +98,7 @@ def optimizer(stage: ConfigDict, length: int) -> optax.GradientTransformation:
     if stage.l2 < 0:
         raise InputError(f"personalize.l2 must not be negative, got {stage.l2}")
     chain = [optim.proximal(stage.l2)] if stage.l2 else []
-    chain.append(_profit.optimizer(stage.optimizer))
+    chain.append(_parts.optimizer(stage.optimizer))
     if first or last:
         chain.append(optim.frozen_rows([*range(first), *range(length - last, length)]))
     return optax.chain(*chain)

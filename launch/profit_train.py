@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import profit_jax as pj
-from launch import _profit
+from launch import _parts
 from launch._main import define_config, run
 from profit_jax import rng
 from profit_jax.benchmark.evaluate import Evaluator, sample_questions
@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> None:
     del argv
     config = CONFIG.value
     algorithm_of = algorithm(config)
-    mesh = _profit.mesh(config)
-    model, data = _profit.backbone(config, mesh), _profit.data(config)
+    mesh = _parts.mesh(config)
+    model, data = _parts.backbone(config, mesh), _parts.data(config)
     workdir = pj.Workdir(WORKDIR.value, {"stage": "train", **config.to_dict()})
     prompt = pj.soft_prompt(
         model,
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
         text=config.prompt.text,
         seed=config.seed,
     )
-    encoder = _profit.encoder(config, model)
+    encoder = _parts.encoder(config, model)
     evaluator = Evaluator(model, encoder, new_tokens=config.new_tokens)
     evaluate = None
     if config.validate_every:
@@ -68,14 +68,14 @@ def main(argv: Sequence[str]) -> None:
         weighting=config.weighting,
         reduction=config.reduction,
         encoder=encoder,
-        layout=_profit.layout(config, _profit.lanes(mesh)),
+        layout=_parts.layout(config, _parts.lanes(mesh)),
         mesh=mesh,
         evaluate=evaluate,
         evaluate_every=config.validate_every,
         workdir=workdir,
         checkpoint_every=config.checkpoint_every,
     )
-    _profit.report_truncation(encoder)
+    _parts.report_truncation(encoder)
     scores = [row["validation_score"] for row in result.history if "validation_score" in row]
     best = f", best validation score {max(scores):.3f}" if scores else ""
     loss = f": loss {result.history[-1]['loss']:.3f}{best}" if result.history else ", as it was before"
@@ -87,9 +87,9 @@ def main(argv: Sequence[str]) -> None:
 
 def algorithm(config: ConfigDict) -> Callable[[object], Algorithm]:
     """Loss -> algorithm, of the config's name and optimizers."""
-    server = _profit.optimizer(config.server_optimizer)
+    server = _parts.optimizer(config.server_optimizer)
     if config.algorithm == "fed_avg":
-        client = _profit.optimizer(config.client_optimizer)
+        client = _parts.optimizer(config.client_optimizer)
         return lambda loss: pj.fed_avg(loss, client_optimizer=client, server_optimizer=server)
     if config.algorithm == "fed_sgd":
         return lambda loss: pj.fed_sgd(loss, server_optimizer=server)

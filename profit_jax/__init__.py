@@ -25,6 +25,7 @@ _PUBLIC = {
     "client_mesh": "profit_jax.federated.mesh",
     "fed_avg": "profit_jax.federated",
     "fed_sgd": "profit_jax.federated",
+    "local": "profit_jax.federated",
     "lora": "profit_jax.adapters",
     "read_adapter": "profit_jax.experiment",
     "soft_prompt": "profit_jax.adapters",

@@ -11,8 +11,8 @@ from configs.profit import demo, paper, small
 
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = {
-    "small": ("profit_train.py", "profit_personalize.py", "_profit.py"),
-    "bench": ("bench.py", "_profit.py"),
+    "small": ("profit_train.py", "profit_personalize.py", "_parts.py"),
+    "bench": ("bench.py", "_parts.py"),
 }
 
 

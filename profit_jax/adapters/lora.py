@@ -1,13 +1,18 @@
 """Low-rank adapters (Hu et al. 2021): every target matrix W acts as W + A B, with A `[L, in, r]` and B `[L, r, out]`.
 
-The scale alpha / r is 1 (PerFIT Section 5.1 sets alpha = r).
+The scale alpha / r is 1 (PerFIT Section 5.1 sets alpha = r). With d = in, the width that a matrix reads, A and B are
+drawn by one of:
+
+    vanilla    A ~ N(0, 1 / d), B = 0: the backbone is unchanged at first, and the gradient of A is zero
+    gaussian   A, B ~ N(0, 1 / d), PerFIT's symmetric initialization (Section 4.2)
+    uniform    A, B ~ U(-sqrt(3 / d), sqrt(3 / d)), of the same variance
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 
 from profit_jax import rng
 from profit_jax.errors import InputError
@@ -31,21 +36,35 @@ class Stacked(Protocol):
     frozen: Frozen
 
 
-def lora(backbone: Stacked, *, rank: int = 8, targets: Sequence[str] = ("q", "k", "v"), seed: int = 0) -> Adapter:
-    """A LoRA that changes nothing yet: A from N(0, 1 / in), B zero; `{"lora": {target: {"a", "b"}}}` float32."""
+def lora(
+    backbone: Stacked,
+    *,
+    rank: int = 8,
+    targets: Sequence[str] = ("q", "k", "v"),
+    init: Literal["vanilla", "gaussian", "uniform"] = "vanilla",
+    seed: int = 0,
+) -> Adapter:
+    """A LoRA on these matrices of every layer: `{"lora": {target: {"a": [L, in, r], "b": [L, r, out]}}}` float32."""
     if rank < 1:
         raise InputError(f"a LoRA needs rank 1 at least, not {rank}")
     if not targets:
         raise InputError(f"a LoRA needs targets; known: {', '.join(TARGETS)}")
+    if init not in ("vanilla", "gaussian", "uniform"):
+        raise InputError(f"unknown LoRA init {init!r}; known: vanilla, gaussian, uniform")
     factors = {}
     for target in targets:
         if target not in TARGETS:
             raise InputError(f"unknown LoRA target {target!r}; known: {', '.join(TARGETS)}")
         part, name = TARGETS[target]
         layers, inputs, outputs = backbone.frozen["blocks"][part][name]["kernel"].shape
-        a = rng.generator(seed, f"lora/{target}").normal(0, inputs**-0.5, (layers, inputs, rank))
-        factors[target] = {
-            "a": jnp.asarray(a, jnp.float32),
-            "b": jnp.asarray(np.zeros((layers, rank, outputs), np.float32)),
-        }
+        generator, deviation = rng.generator(seed, f"lora/{target}"), inputs**-0.5
+
+        def draw(*shape: int, generator=generator, deviation=deviation) -> jax.Array:
+            if init == "uniform":
+                bound = 3**0.5 * deviation
+                return jnp.asarray(generator.uniform(-bound, bound, shape), jnp.float32)
+            return jnp.asarray(generator.normal(0, deviation, shape), jnp.float32)
+
+        a, b = (layers, inputs, rank), (layers, rank, outputs)
+        factors[target] = {"a": draw(*a), "b": jnp.zeros(b, jnp.float32) if init == "vanilla" else draw(*b)}
     return {"lora": factors}

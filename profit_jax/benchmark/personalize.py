@@ -27,7 +27,7 @@ from profit_jax.experiment.checkpoint import Checkpoints
 from profit_jax.experiment.loop import prompt_rows, recall_shapes
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated import local, sampling
-from profit_jax.federated.mesh import everywhere, over_clients
+from profit_jax.federated.mesh import over_clients
 from profit_jax.typing import Adapter, Array
 
 
@@ -192,8 +192,7 @@ def personalize(
     train = [encoder(own) for own in clients.train]
     planner = Planner(layout, prompt_rows=prompt_rows(adapter))
     method = local(backbone.loss, optimizer=optimizer, clients=len(train))
-    state = method.init(adapter)
-    state = everywhere(state, mesh) if mesh else state
+    state = method.start(adapter, mesh)
 
     def plan(interval: tuple[int, int]) -> Plan:
         first, last = interval

@@ -1,9 +1,9 @@
-"""Data: task files, partitions, stores, and the planner that lays cohorts out in rows."""
+"""Data: task files, instruction sets, partitions, stores, and the planner that lays cohorts out in rows."""
 
 import importlib
 
 
 def __getattr__(name: str) -> object:
-    if name == "sni":
-        return importlib.import_module("profit_jax.data.sni")
+    if name in ("instructions", "shares", "sni"):
+        return importlib.import_module(f"profit_jax.data.{name}")
     raise AttributeError(f"module 'profit_jax.data' has no attribute {name!r}")

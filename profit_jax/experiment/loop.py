@@ -20,7 +20,7 @@ from profit_jax.experiment.checkpoint import Checkpoints
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated import sampling
 from profit_jax.federated.algorithm import Algorithm, Stats
-from profit_jax.federated.mesh import everywhere, over_clients
+from profit_jax.federated.mesh import over_clients
 from profit_jax.typing import Adapter
 
 
@@ -102,8 +102,7 @@ def train(
     planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction, steps=steps)
     schedule = Schedule(clients_per_round, local_steps, local_epochs, batch_size, seed, weighting, algorithm.pooled)
 
-    state = algorithm.init(adapter)
-    state = everywhere(state, mesh) if mesh else state
+    state = algorithm.start(adapter, mesh)
     best, best_score, done = jax.tree.map(np.asarray, state.adapter), -np.inf, 0
     history: list[dict[str, Any]] = []
     with Checkpoints(workdir) as saved, tqdm(total=rounds, unit="round", disable=not progress, desc="train") as bar:

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from profit_jax import trees
+from profit_jax.federated.mesh import place_state
 from profit_jax.metrics.mean import Mean
 from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
 
@@ -63,12 +65,21 @@ class Algorithm:
     step: Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]
     loss: LossFunction
     pooled: bool = False
+    personal: bool = False  # the state's arrays have an axis of all clients first
     adapters: Callable[[Any, Array], Adapter] = lambda state, clients: trees.broadcast(state.adapter, clients.shape[0])
     """(state, client numbers [C]) -> the adapters [C, ...] that these clients would answer with now."""
     exchanged: Callable[[Any, np.ndarray], np.ndarray] = lambda state, clients: np.full(
         len(clients), trees.count(state.adapter)
     )
     """(state, client numbers) -> how many numbers each of them sends up in a round, and gets down."""
+
+    def start(self, adapter: Adapter, mesh: Mesh | None = None) -> Any:
+        """The state before the first round, on the devices of the mesh: personal states sharded, others whole on each.
+
+        A personal state of a number of clients that the mesh does not divide is whole on each device too.
+        """
+        state = self.init(adapter)
+        return place_state(state, mesh, over_clients=self.personal) if mesh else state
 
     @functools.cached_property
     def compiled(self) -> Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]:

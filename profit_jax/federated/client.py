@@ -56,6 +56,49 @@ def gradients(
     return over_flights(flight, (jnp.zeros(clients), jax.tree.map(jnp.zeros_like, adapters)), batch, flights)
 
 
+class Moments(NamedTuple):
+    """Clients' gradients over several steps at one adapter."""
+
+    losses: Array  # [S, C]
+    gradient: Adapter  # [C, ...], of the mean loss over all examples of the steps
+    square: Adapter | None  # [C, ...], the mean over the client's steps of the squared gradient; None if not asked for
+
+
+def moments(
+    loss: LossFunction,
+    frozen: Frozen,
+    adapters: Adapter,  # [C, ...]
+    batches: Batch,  # leaves [S, Q, ...]
+    counts: Array,  # [S, C]
+    flights: Array,  # [S, blocks]
+    *,
+    square: bool = False,
+) -> Moments:
+    """First and, if asked for, second moments of the steps' gradients; the adapters stay where they are.
+
+    Each step counts in the gradient with its share of the client's examples, so that the sum is the gradient of the
+    mean loss over all of them; in the squares every step of the client counts alike.
+    """
+    share = counts / jnp.maximum(counts.sum(0, keepdims=True), 1)
+    present = (counts > 0) / jnp.maximum((counts > 0).sum(0, keepdims=True), 1)
+
+    def add(total: Adapter, weight: Array, values: Adapter) -> Adapter:
+        return jax.tree.map(lambda t, v: t + v * weight.reshape(weight.shape + (1,) * (v.ndim - 1)), total, values)
+
+    def accumulate(total: tuple, data: tuple) -> tuple[tuple, Array]:
+        gradient, squares = total
+        batch, share, present, flights = data
+        losses, own = gradients(loss, frozen, adapters, batch, flights)
+        if square:
+            squares = add(squares, present, jax.tree.map(jnp.square, own))
+        return (add(gradient, share, own), squares), losses
+
+    zero = jax.tree.map(jnp.zeros_like, adapters)
+    start = zero, (zero if square else None)
+    (gradient, squares), losses = lax.scan(accumulate, start, (batches, share, present, flights))
+    return Moments(losses, gradient, squares)
+
+
 class Trained(NamedTuple):
     """Clients after local training."""
 

@@ -10,11 +10,10 @@ batch, whose gradient is accumulated over the steps.
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 
 from profit_jax import trees
 from profit_jax.federated.algorithm import Algorithm, LossFunction, State, Stats, over_steps, server, server_step
-from profit_jax.federated.client import gradients
+from profit_jax.federated.client import moments
 from profit_jax.metrics.mean import Mean
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
 
@@ -25,17 +24,8 @@ def fed_sgd(loss: LossFunction, *, server_optimizer: optax.GradientTransformatio
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
         def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array]:
             adapters = trees.broadcast(state.adapter, weight.shape[0])
-            # Each step counts with its share of the client's examples, so that the sum is the mean over all of them.
-            share = counts / jnp.maximum(counts.sum(0, keepdims=True), 1)
-
-            def accumulate(total: Adapter, data: tuple[Batch, Array, Array]) -> tuple[Adapter, Array]:
-                batch, share, flights = data
-                losses, own = gradients(loss, frozen, adapters, batch, flights)
-                weighed = jax.vmap(lambda g, s: jax.tree.map(lambda leaf: leaf * s, g))(own, share)
-                return jax.tree.map(jnp.add, total, weighed), losses
-
-            own, losses = lax.scan(accumulate, jax.tree.map(jnp.zeros_like, adapters), (batches, share, cohort.flights))
-            return trees.weighted_sum(own, weight), losses, jax.vmap(trees.norm)(own)
+            taken = moments(loss, frozen, adapters, batches, counts, cohort.flights)
+            return trees.weighted_sum(taken.gradient, weight), taken.losses, jax.vmap(trees.norm)(taken.gradient)
 
         sums, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.counts, cohort.weight)
         gradient = jax.tree.map(lambda leaf: leaf.sum(0) / cohort.weight.sum(), sums)

@@ -69,18 +69,19 @@ def local(
         init,
         step,
         loss,
+        personal=True,
         adapters=lambda state, chosen: take(state.adapter, chosen),
         exchanged=lambda state, chosen: np.zeros(len(chosen), int),
     )
 
 
 def take(state: Tree, client: Array) -> Tree:
-    """The clients' parts of a state: leaves `[n, ...]`, numbers `[...]` -> `[..., ...]`. An empty place (-1) reads 0's."""
+    """The clients' parts of a state: leaves `[n, ...]`, numbers `[M, C]` -> `[M, C, ...]`; empty places, client 0's."""
     return jax.tree.map(lambda leaf: leaf[jnp.maximum(client, 0)], state)
 
 
 def put(state: Tree, client: Array, values: Tree) -> Tree:
-    """Writes the clients' parts back: numbers `[M, C]`, leaves `[M, C, ...]` into `[n, ...]`. An empty place writes none."""
+    """Writes the clients' parts back: numbers `[M, C]`, leaves `[M, C, ...]` into `[n, ...]`; empty places, nothing."""
 
     def scatter(old: Array, new: Array) -> Array:
         return old.at[jnp.where(client < 0, old.shape[0], client)].set(new, mode="drop")

@@ -5,7 +5,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax.errors import InputError
-from profit_jax.typing import Cohort, Tree
+from profit_jax.typing import Array, Cohort, Tree
 
 
 def client_mesh(lanes: int | None = None) -> Mesh:
@@ -21,6 +21,16 @@ def over_clients(cohort: Cohort, mesh: Mesh) -> Cohort:
     """Places a cohort: each device holds its own lane, and all of them hold the counts of flights."""
     lane, whole = NamedSharding(mesh, PartitionSpec("clients")), NamedSharding(mesh, PartitionSpec())
     return jax.device_put(cohort, Cohort(batches=lane, counts=lane, flights=whole, weight=lane, client=lane))
+
+
+def place_state(state: Tree, mesh: Mesh, *, over_clients: bool) -> Tree:
+    """Places a state: whole on every device, or with the first axis over the devices where their number divides it."""
+
+    def spec(leaf: Array) -> PartitionSpec:
+        divided = over_clients and leaf.ndim and leaf.shape[0] % mesh.shape["clients"] == 0
+        return PartitionSpec("clients") if divided else PartitionSpec()
+
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec(leaf))), state)
 
 
 def everywhere(tree: Tree, mesh: Mesh) -> Tree:

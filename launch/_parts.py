@@ -1,4 +1,4 @@
-"""What Profit's launchers build from a config: backbone, data, encoder, optimizers, layout."""
+"""What launchers build from a config: backbone, data, encoder, optimizers, layout."""
 
 from typing import Any
 

@@ -1,0 +1,195 @@
+"""PerFIT, FIT or local tuning of a LoRA on instruction data split among clients; personalized perplexity each round.
+
+    python launch/perfit_train.py --config=configs/perfit/small.py:perfit,r16 --config.model=MODEL \
+        --config.data=dolly:FILE --workdir=runs/perfit-r16
+
+FIT with local tuning after is two runs: `--config.method=fit`, then `--config.method=local --config.start=ITS_WORKDIR`.
+
+Writes config.json, metrics.jsonl, perplexity.jsonl, cohorts.jsonl, parameters.json and checkpoints/ to the workdir, and
+of PerFIT masks.npz and similarity.npz. The same command again resumes a stopped run.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optax
+from absl import flags
+from ml_collections import ConfigDict
+
+import perfit_jax as pf
+import profit_jax as pj
+from launch import _parts
+from launch._main import define_config, run
+from perfit_jax.space import resource_group
+from profit_jax.data import instructions, shares
+from profit_jax.data.examples import Example
+from profit_jax.errors import InputError
+from profit_jax.federated import Algorithm
+from profit_jax.typing import Adapter
+
+CONFIG = define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Searches where the method does, and trains."""
+    del argv
+    config = CONFIG.value
+    check(config)
+    mesh = _parts.mesh(config)
+    data = instructions.load(config.data, rows=config.rows, seed=config.seed, category=config.category)
+    train, test = shares.clients(
+        data.examples, split(config, data.examples), fraction=config.test_fraction, seed=config.seed
+    )
+    model = _parts.backbone(config, mesh)
+    encoder, layout = _parts.encoder(config, model), _parts.layout(config, _parts.lanes(mesh))
+    workdir = pj.Workdir(WORKDIR.value, {"stage": "perfit", **config.to_dict()})
+    shared = {"encoder": encoder, "layout": layout, "mesh": mesh}
+    masks = modules(config, model, train, workdir, shared)
+    algorithm, adapter = method(config, model, masks)
+    evaluate = pf.Perplexity(
+        algorithm, test, clients_at_once=config.clients_at_once, group=group(config, len(train)), **shared
+    )
+    if not workdir.rows("perplexity"):
+        start = evaluate(algorithm.start(adapter, mesh))
+        workdir.append("perplexity", *({"round": 0, **row} for row in start.clients))
+    result = pj.train(
+        algorithm,
+        adapter,
+        train,
+        rounds=config.rounds,
+        clients_per_round=config.clients_per_round,
+        local_epochs=config.local_epochs,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        weighting=config.weighting,
+        reduction=config.reduction,
+        evaluate=evaluate,
+        evaluate_every=config.evaluate_every,
+        workdir=workdir,
+        checkpoint_every=config.checkpoint_every,
+        **shared,
+    )
+    _parts.report_truncation(encoder)
+    report(config, masks, workdir, result.shapes)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises InputError on fields that do not go together, before anything is loaded."""
+    if config.method not in ("perfit", "fit", "local"):
+        raise InputError(f"unknown method {config.method!r}; known: perfit, fit, local")
+    if config.split not in ("pathological", "dirichlet", "equal"):
+        raise InputError(f"unknown split {config.split!r}; known: pathological, dirichlet, equal")
+    if config.start and config.method != "local":
+        raise InputError(f"start is for method local, which goes on from a FIT run; the method is {config.method}")
+    if config.method == "perfit" and config.init == "vanilla":
+        raise InputError(
+            "PerFIT cannot search from init vanilla: B is zero, so all importance scores of A would be too; choose "
+            "gaussian or uniform"
+        )
+
+
+def split(config: ConfigDict, examples: Sequence[Example]) -> list[np.ndarray]:
+    """Which examples each client holds."""
+    classes = [example.task_type for example in examples]
+    common = {"clients": config.clients, "size": config.size, "seed": config.seed}
+    if config.split == "pathological":
+        return shares.pathological(classes, classes_per_client=config.classes_per_client, **common)
+    if config.split == "dirichlet":
+        return shares.dirichlet(classes, beta=config.beta, **common)
+    return shares.equal(len(examples), **common)
+
+
+def modules(
+    config: ConfigDict, model: pj.Backbone, train: pj.MemoryClients, workdir: pj.Workdir, shared: dict[str, Any]
+) -> pf.Masks:
+    """Whose coordinates are whose: PerFIT's masks, searched or read again; else rank r for everyone."""
+    rank, init = config.rank, config.init
+    if config.method != "perfit":
+        adapter = lora(config, model, rank, "vanilla" if init == "auto" else init)
+        masks = pf.Masks.of_ranks(adapter, [rank] * len(train))
+        record_parameters(masks, workdir)
+        return masks
+    init = "gaussian" if init == "auto" else init
+    file, sparsity = workdir.path / "masks.npz", tuple(config.sparsity)
+    if file.exists():
+        return pf.Masks.load(file, lora(config, model, pf.expanded_rank(rank, sparsity), init))
+    masks = pf.search(
+        model,
+        train,
+        sparsity=sparsity,
+        rank=rank,
+        metric=config.metric,
+        epochs=config.pruning_epochs,
+        scope=config.scope,
+        targets=config.targets,
+        init=init,
+        batch_size=config.mini_batch,
+        reduction=config.reduction,
+        clients_at_once=config.clients_at_once,
+        seed=config.seed,
+        **shared,
+    )
+    record_parameters(masks, workdir)
+    np.savez(workdir.path / "similarity.npz", **masks.similarity()._asdict())
+    sent = [masks.bitmaps.shape[1]] * len(masks)  # a mask goes to the server once, as a bitmap
+    workdir.append(
+        "cohorts", {"round": 0, "clients": [*range(len(masks))], "bytes_up": sent, "bytes_down": [0] * len(sent)}
+    )
+    masks.save(file)
+    return masks
+
+
+def method(config: ConfigDict, model: pj.Backbone, masks: pf.Masks) -> tuple[Algorithm, Adapter]:
+    """The algorithm of the config's method, and where it starts."""
+    optimizer = _parts.optimizer(config.client_optimizer)
+    rate = config.client_optimizer.learning_rate
+    schedule = optax.cosine_decay_schedule(1.0, config.rounds, alpha=config.last_learning_rate / rate)
+    client = {"client_schedule": schedule}
+    if config.method == "perfit":
+        made = pf.perfit(model.loss, masks, client_optimizer=optimizer, dispatch=config.dispatch, **client)
+        return made, masks.adapter
+    if config.method == "local":
+        start = pj.read_adapter(config.start, "last") if config.start else masks.adapter
+        return pj.local(model.loss, optimizer=optimizer, clients=len(masks), **client), start
+    made = pj.fed_avg(model.loss, client_optimizer=optimizer, server_optimizer=optax.sgd(1.0), **client)
+    return made, masks.adapter
+
+
+def lora(config: ConfigDict, model: pj.Backbone, rank: int, init: str) -> Adapter:
+    """The LoRA that training starts from."""
+    return pj.lora(model, rank=rank, targets=config.targets, init=init, seed=config.seed)
+
+
+def group(config: ConfigDict, clients: int) -> np.ndarray:
+    """The resource group of each client."""
+    return resource_group(len(config.sparsity), clients)
+
+
+def record_parameters(masks: pf.Masks, workdir: pj.Workdir) -> None:
+    """Writes how many parameters each client trains, and of how many."""
+    counts = {"trainable": masks.owned.tolist(), "grid": masks.space.size, "rank": masks.space.rank}
+    (workdir.path / "parameters.json").write_text(json.dumps(counts) + "\n", encoding="utf-8")
+
+
+def report(config: ConfigDict, masks: pf.Masks, workdir: pj.Workdir, shapes: int) -> None:
+    """Prints what the run has come to."""
+    parameters = sorted(set(masks.owned.tolist()), reverse=True)
+    trained = " / ".join(f"{count:,}" for count in parameters)
+    print(f"each client trains {trained} of {masks.space.size:,} LoRA parameters (rank {masks.space.rank})")
+    by_round: dict[int, list[float]] = {}
+    for row in workdir.rows("perplexity"):
+        by_round.setdefault(row["round"], []).append(row["perplexity"])
+    first, last = min(by_round), max(by_round)
+    mean = {number: math.fsum(values) / len(values) for number, values in by_round.items()}
+    print(
+        f"{config.rounds} rounds done, {shapes} compiled: mean personalized perplexity of {len(masks)} clients "
+        f"{mean[first]:.3f} before round 1, {mean[last]:.3f} after round {last}; records in {WORKDIR.value}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

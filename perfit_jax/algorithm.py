@@ -1,0 +1,110 @@
+"""PerFIT's rounds (Algorithm 2): clients tune their personal sparse LoRA, the server averages it among owners.
+
+    for each client i of the cohort:  theta_i <- S steps of the client optimizer on the coordinates that i owns
+    aggregate                         theta_j <- mean of theta_kj among the owners k of coordinate j, weighed by N^k
+    dispatch                          each client of the cohort takes the new theta_j of the coordinates it owns
+
+Only owned coordinates exist as parameters, so nothing else can move. The client optimizer starts afresh in every
+round. Line 14 dispatches to the clients of the cohort (`selected`); step 4 of Section 4.1 lets every client that starts
+a round do so from the global module (`global`): then a coordinate that was averaged is new for all its owners.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from perfit_jax.aggregate import dispatched, owners_sums
+from perfit_jax.masks import Masks
+from profit_jax.errors import InputError
+from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_steps
+from profit_jax.federated.client import Trained, local_training
+from profit_jax.federated.local import put, take
+from profit_jax.metrics.mean import Mean
+from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
+
+
+class Modules(NamedTuple):
+    """What all clients hold: packed modules."""
+
+    adapter: Array  # [n, K] float32, values
+    indices: Array  # [n, K] int32, their coordinates
+    round: Array  # int32: rounds done
+
+
+def perfit(
+    loss: LossFunction,
+    masks: Masks,
+    *,
+    client_optimizer: optax.GradientTransformation,
+    client_schedule: optax.Schedule = constant_rate,
+    dispatch: Literal["selected", "global"] = "selected",
+) -> Algorithm:
+    """PerFIT with any optax client optimizer; `client_schedule(round)` multiplies the clients' updates in that round.
+
+    The norms in a round's statistics are root mean squares over the cohort's clients, of their modules and of the
+    modules' change.
+    """
+    if dispatch not in ("selected", "global"):
+        raise InputError(f"dispatch must be 'selected' or 'global', not {dispatch!r}")
+    space = masks.space
+
+    def init(adapter: Adapter) -> Modules:
+        held = Masks(adapter, masks.bitmaps)
+        return Modules(jnp.asarray(held.values()), jnp.asarray(held.indices()), jnp.zeros((), jnp.int32))
+
+    def step(frozen: Frozen, state: Modules, cohort: Cohort) -> tuple[Modules, Stats]:
+        rate = client_schedule(state.round)
+
+        def lane(values: Array, indices: Array, batches: Batch, counts: Array) -> Trained:
+            fresh = jax.vmap(client_optimizer.init)(values)
+            return local_training(
+                loss,
+                client_optimizer,
+                frozen,
+                values,
+                fresh,
+                batches,
+                counts,
+                cohort.flights,
+                rate=rate,
+                expand=lambda values: space.expand(values, indices),
+            )
+
+        before, indices = take((state.adapter, state.indices), cohort.client)
+        trained = jax.vmap(lane, spmd_axis_name="clients")(before, indices, cohort.batches, cohort.counts)
+        adapter, after = exchange(state, cohort.client, indices, trained.adapters, cohort.weight, space.size, dispatch)
+        present = (cohort.client >= 0).astype(jnp.float32)
+
+        def root_mean_square(values: Array) -> Array:
+            return jnp.sqrt(Mean.of(jnp.sum(jnp.square(values), -1), present).value)
+
+        return Modules(adapter, state.indices, state.round + 1), Stats(
+            losses=over_steps(trained.losses, cohort.counts),
+            client_gradient_norm=Mean.of(trained.gradient_norms, (cohort.counts > 0).astype(jnp.float32)),
+            adapter_norm=root_mean_square(after),
+            change_norm=root_mean_square(after - before),
+        )
+
+    return Algorithm(
+        init,
+        step,
+        loss,
+        personal=True,
+        adapters=lambda state, clients: space.expand(*take((state.adapter, state.indices), clients)),
+        exchanged=lambda state, clients: masks.owned[clients],
+    )
+
+
+def exchange(
+    state: Modules, client: Array, indices: Array, trained: Array, weight: Array, size: int, dispatch: str
+) -> tuple[Array, Array]:
+    """The server's part of a round: aggregates the cohort's modules `[M, C, K]` and dispatches the means.
+
+    Returns what all clients hold then `[n, K]`, and the cohort's part of it `[M, C, K]`.
+    """
+    sums = jax.vmap(lambda *lane: owners_sums(*lane, size), spmd_axis_name="clients")(trained, indices, weight).sum(0)
+    after = jax.vmap(lambda *lane: dispatched(sums, *lane), spmd_axis_name="clients")(trained, indices)
+    held = put(state.adapter, client, after)
+    return dispatched(sums, held, state.indices) if dispatch == "global" else held, after

@@ -1,0 +1,107 @@
+"""Personal sparse masks: which coordinates of the expanded LoRA each client trains. Kept as bitmaps."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perfit_jax.space import Space
+from profit_jax.errors import InputError
+from profit_jax.typing import Adapter
+
+
+class Similarity(NamedTuple):
+    """Pairwise Hamming distances between clients' masks, as shares of the coordinates compared, `[n, n]`."""
+
+    first: np.ndarray  # over the first LoRA module (Figure 7)
+    all: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masks:
+    """The masks of all clients over one expanded LoRA."""
+
+    adapter: Adapter  # the LoRA as initialized, in which every client owns a part
+    bitmaps: np.ndarray  # [n, ceil(size / 8)] uint8: bit j, most significant first, says whether coordinate j is owned
+
+    @classmethod
+    def of_ranks(cls, adapter: Adapter, ranks: Sequence[int]) -> "Masks":
+        """Masks without a search: client i owns the LoRA of rank `ranks[i]`, the first columns of the largest.
+
+        With all ranks that of the adapter the masks are all ones, and PerFIT is FIT.
+        """
+        space = Space.of(adapter)
+        bitmap = {rank: np.packbits(space.columns(rank)) for rank in set(ranks)}
+        return cls(adapter, np.stack([bitmap[rank] for rank in ranks]))
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """The coordinates that the masks are about."""
+        return Space.of(self.adapter)
+
+    def __len__(self) -> int:
+        return len(self.bitmaps)
+
+    @functools.cached_property
+    def owned(self) -> np.ndarray:
+        """How many coordinates each client owns, `[n]`: its trainable parameters."""
+        return np.bitwise_count(self.bitmaps).sum(1, dtype=np.int64)
+
+    def dense(self, client: int) -> np.ndarray:
+        """One client's mask, `[size]` bool."""
+        return np.unpackbits(self.bitmaps[client], count=self.space.size).astype(bool)
+
+    def indices(self) -> np.ndarray:
+        """Each client's coordinates in ascending order, `[n, K]` int32, filled up from `size` on."""
+        size, most = self.space.size, int(self.owned.max())
+        filled = np.tile(size + np.arange(most, dtype=np.int32), (len(self), 1))
+        for client, count in enumerate(self.owned):
+            filled[client, :count] = np.flatnonzero(self.dense(client))
+        return filled
+
+    def values(self) -> np.ndarray:
+        """Each client's part of the LoRA, `[n, K]` float32, packed as `indices` says."""
+        flat = np.asarray(self.space.flatten(jax.tree.map(lambda leaf: leaf[None], self.adapter))[0])
+        indices = self.indices()
+        return np.where(indices < len(flat), flat[np.minimum(indices, len(flat) - 1)], np.float32(0))
+
+    def similarity(self) -> Similarity:
+        """Pairwise Hamming distances."""
+        first = np.packbits(self.space.first_module())
+        inside = int(np.bitwise_count(first).sum())
+        return Similarity(_hamming(self.bitmaps & first[None]) / inside, _hamming(self.bitmaps) / self.space.size)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the bitmaps; the LoRA they are about is a function of its seed."""
+        path = Path(path)
+        part = path.with_name(f"{path.stem}.part.npz")
+        np.savez_compressed(part, bitmaps=self.bitmaps, size=self.space.size)
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path, adapter: Adapter) -> "Masks":
+        """Reads bitmaps over this LoRA."""
+        try:
+            with np.load(path) as file:
+                bitmaps, size = file["bitmaps"], int(file["size"])
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: not a file of masks ({error})") from None
+        if size != Space.of(adapter).size:
+            raise InputError(f"{path}: masks of {size} coordinates do not fit a LoRA of {Space.of(adapter).size}")
+        return cls(adapter, bitmaps)
+
+
+@jax.jit
+def to_bitmaps(masks: jax.Array) -> jax.Array:
+    """`[..., size]` bool -> `[..., ceil(size / 8)]` uint8."""
+    return jnp.packbits(masks, axis=-1)
+
+
+def _hamming(bitmaps: np.ndarray) -> np.ndarray:
+    """Numbers of coordinates that two clients do not agree on, `[n, n]`."""
+    return np.stack([np.bitwise_count(bitmaps ^ one[None]).sum(1, dtype=np.int64) for one in bitmaps])

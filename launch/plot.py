@@ -4,10 +4,18 @@
 
 A workdir of stage 1 gives `training_loss` and `training_norms`, one of stage 2 `tradeoff`, `genie`,
 `percentiles` and `clients_<label>`, a folder with prepared data `heterogeneity`; runs of one stage share a figure.
+
+A workdir of PerFIT, FIT or local training gives `training_loss` and `training_norms` too, `perplexity`,
+`perplexity_clients` (from two labels on) and `mask_similarity_<label>`, and a table of perplexities, printed and
+written as `perplexity.csv`. Of such runs those that share a label are seeds of one setting; the first label is what
+the others are compared with.
 """
 
+import csv
 import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from absl import flags
@@ -15,66 +23,151 @@ from matplotlib.figure import Figure
 
 from launch._main import run
 from profit_jax.errors import InputError
-from profit_jax.plots import heterogeneity, records, style, tradeoff, training
+from profit_jax.plots import heterogeneity, masks, perplexity, records, style, tradeoff, training
+from profit_jax.plots import labels as names
+from profit_jax.plots.records import Run
 
 WORKDIR = flags.DEFINE_list("workdir", None, "Folders with records, separated by commas.", required=True)
 OUT = flags.DEFINE_string("out", None, "Where figures go; without it `figures` in the first workdir.")
 LABELS = flags.DEFINE_list(
-    "labels", None, "The runs' names in legends, one a workdir; without them the folders' names."
+    "labels",
+    None,
+    "The runs' names in legends, one a workdir; without them runs of PerFIT are called by setting, others by folder.",
 )
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws and prints the files written."""
+    """Draws and prints the files written, then the table of perplexities if there are any."""
     del argv
     workdirs = [Path(folder) for folder in WORKDIR.value]
-    labels = LABELS.value or [folder.resolve().name for folder in workdirs]
+    labels = LABELS.value or names.of(workdirs)
     if len(labels) != len(workdirs):
         raise InputError(f"--labels: {len(labels)} labels for {len(workdirs)} workdirs")
-    if len(set(labels)) < len(labels):
-        raise InputError(f"two runs are called {max(labels, key=labels.count)!r}: name them with --labels")
+    runs = open_runs(workdirs, labels)
+    settings = perplexity.by_setting(run for run in runs if run and run.perplexities)
     out = Path(OUT.value) if OUT.value else workdirs[0] / "figures"
-    for name, figure in figures(workdirs, labels).items():
+    for name, figure in (figures(workdirs, labels, runs) | perplexities(settings)).items():
         for path in style.save(figure, out / name):
             print(path)
+    if settings:
+        rows = perplexity.summary(settings)
+        print(write_csv(rows, out / "perplexity.csv"))
+        print(table(rows))
 
 
-def figures(workdirs: Sequence[Path], labels: Sequence[str]) -> dict[str, Figure]:
-    """Every figure that the records allow, by file name.
+def open_runs(workdirs: Sequence[Path], labels: Sequence[str]) -> list[Run | None]:
+    """The run in each workdir; None for a folder that holds prepared data alone.
 
     Raises:
-      InputError: a workdir without records, or with damaged ones.
+      InputError: a workdir without records or with damaged ones; a label twice, but for PerFIT's seeds.
     """
-    runs, drawn = [], {}
+    runs = []
+    for folder, label in zip(workdirs, labels, strict=True):
+        prepared = (folder / "statistics.json").exists() and not (folder / "config.json").exists()
+        runs.append(None if prepared else records.open_run(folder, label))
+        if labels.count(label) > 1 and not (runs[-1] and runs[-1].perfit):
+            raise InputError(f"two runs are called {label!r}: name them with --labels")
+        if runs[-1] and not (runs[-1].rounds or runs[-1].clients or runs[-1].perplexities):
+            raise InputError(f"{folder}: neither metrics.jsonl nor clients.jsonl nor perplexity.jsonl holds a record")
+    return runs
+
+
+def figures(workdirs: Sequence[Path], labels: Sequence[str], runs: Sequence[Run | None]) -> dict[str, Figure]:
+    """Every figure but those of perplexity that the records allow, by file name.
+
+    Raises:
+      InputError: damaged statistics or masks.
+    """
+    drawn = {}
     for folder, label in zip(workdirs, labels, strict=True):
         statistics = folder / "statistics.json"
         if statistics.exists():
             key = "heterogeneity" if "heterogeneity" not in drawn else f"heterogeneity_{file_name(label)}"
             drawn[key] = heterogeneity.divergences(records.read_divergences(statistics))
-        if (folder / "config.json").exists() or not statistics.exists():
-            runs.append(records.open_run(folder, label))
-            if not runs[-1].rounds and not runs[-1].clients:
-                raise InputError(f"{folder}: neither metrics.jsonl nor clients.jsonl holds a record")
-    trained = [run for run in runs if run.rounds]
-    personalized = [run for run in runs if run.clients]
+    named = [run and told_apart(run, labels) for run in runs]
+    trained = [run for run in named if run and run.rounds]
+    personalized = [run for run in named if run and run.clients]
     if trained:
         drawn["training_loss"] = training.loss(trained)
         drawn["training_norms"] = training.norms(trained)
     if personalized:
-        title = common_partition(personalized)
+        partition = common(personalized, "partition")
+        title = partition and f"{partition.upper()}-SNI"
         drawn["tradeoff"] = tradeoff.means(personalized, title)
         if any(line["point"] == "genie" for run in personalized for line in run.clients):
             drawn["genie"] = tradeoff.means(personalized, title, genie=True)
         drawn["percentiles"] = tradeoff.percentiles(personalized, title=title)
         for run in personalized:
             drawn[f"clients_{file_name(run.label)}"] = tradeoff.clients(run)
+    for folder, run in zip(workdirs, named, strict=True):
+        path = folder / "similarity.npz"
+        if run and path.exists():
+            distances = records.read_similarity(path)
+            drawn[f"mask_similarity_{file_name(run.label)}"] = masks.similarity(distances, run.label)
     return drawn
 
 
-def common_partition(runs: Sequence[records.Run]) -> str:
-    """The partition that all runs were trained on, for a title; empty when they differ."""
-    partitions = {run.config.get("partition") for run in runs}
-    return f"{str(partitions.pop()).upper()}-SNI" if len(partitions) == 1 and None not in partitions else ""
+def perplexities(settings: Sequence[perplexity.Setting]) -> dict[str, Figure]:
+    """The figures of perplexity, by file name; that of single clients shows the first seed alone."""
+    if not settings:
+        return {}
+    runs = [run for setting in settings for run in setting.runs.values()]
+    drawn = {"perplexity": perplexity.curves(settings, common(runs, "split"))}
+    labels = [run.label for run in runs]
+    seed, baseline = next(iter(settings[0].runs.items()))
+    compared = []
+    for setting in settings[1:]:
+        if seed in setting.runs and perplexity.same_clients(baseline, setting.runs[seed]):
+            compared.append(told_apart(setting.runs[seed], labels))
+        else:
+            whose = f"the clients of {baseline.label}, seed {seed}"
+            warnings.warn(f"{setting.label}: no run with {whose}: not in perplexity_clients", stacklevel=2)
+    if compared:
+        drawn["perplexity_clients"] = perplexity.clients(told_apart(baseline, labels), compared)
+    return drawn
+
+
+def told_apart(run: Run, labels: Sequence[str]) -> Run:
+    """The run, called by its seed too where others share its label."""
+    return replace(run, label=f"{run.label}, seed {run.config.get('seed')}") if labels.count(run.label) > 1 else run
+
+
+def common(runs: Sequence[Run], field: str) -> str:
+    """What the configs of all runs hold in a field, for a title; empty when they differ."""
+    values = {str(run.config.get(field)) for run in runs}
+    return values.pop() if len(values) == 1 and "None" not in values else ""
+
+
+def table(rows: Sequence[perplexity.Row]) -> str:
+    """The summary as aligned text; - where there is no such number."""
+    head = ("setting", "seeds", "round", "perplexity", "std", "best", "difference", "95 % interval", "pairs")
+    lines = [head]
+    for row in rows:
+        interval = "-" if row.low is None else f"{row.low:+.3f} to {row.high:+.3f}"
+        numbers = (number(row.last), number(row.std), number(row.best), number(row.difference, sign="+"))
+        pairs = "-" if row.pairs is None else str(row.pairs)
+        lines.append((row.label, str(row.seeds), str(row.round), *numbers, interval, pairs))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [
+        f"{label:<{widths[0]}}  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        for label, *cells in lines
+    ]
+    note = [f"differences are to {rows[0].label}, paired by seed"] if len(rows) > 1 else []
+    return "\n".join(aligned + note)
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Three decimals, or - for None."""
+    return "-" if value is None else f"{value:{sign}.3f}"
+
+
+def write_csv(rows: Sequence[perplexity.Row], path: Path) -> Path:
+    """Writes the summary, unrounded, over an older one; an empty field where there is no such number."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(perplexity.Row._fields)
+        writer.writerows(rows)
+    return path
 
 
 def file_name(label: str) -> str:

@@ -1,4 +1,5 @@
-"""Reads what a run has written: `config.json`, `metrics.jsonl`, `clients.jsonl`, `statistics.json`.
+"""Reads what a run has written: `config.json`, `metrics.jsonl`, `clients.jsonl`, `perplexity.jsonl`,
+`similarity.npz`; and `statistics.json` of prepared data.
 
 A run that was killed can leave its last line half written: that line is left out with a warning. Any other damage is
 an `InputError` that names the file and the line. Where a resumed run wrote a record a second time, the later one
@@ -7,10 +8,14 @@ counts.
 
 import json
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from profit_jax.errors import InputError
 
@@ -36,6 +41,7 @@ CLIENT_FIELDS = (
     "global",
     "global_weight",
 )
+PERPLEXITY_FIELDS = ("round", "client", "group", "nll", "tokens", "perplexity")
 POINTS = ("epoch", "average", "genie")
 OPTIONAL_NUMBERS = ("train_loss",)
 
@@ -48,13 +54,27 @@ class Run:
     config: Record
     rounds: tuple[Record, ...]  # stage 1, by round
     clients: tuple[Record, ...]  # stage 2, by client and evaluation point
+    perplexities: tuple[Record, ...]  # PerFIT, by round and client; round 0 is before training
+
+    @property
+    def perfit(self) -> bool:
+        """Whether this is a run of PerFIT or of one of its baselines, FIT and local training."""
+        return self.config.get("stage") == "perfit"
+
+
+class Similarity(NamedTuple):
+    """Pairwise Hamming distances between clients' masks, a fraction of the coordinates; arrays `[clients, clients]`."""
+
+    first: np.ndarray  # over the first LoRA module
+    all: np.ndarray  # over all coordinates
 
 
 def open_run(workdir: str | Path, label: str = "") -> Run:
     """Reads a workdir.
 
     Args:
-      workdir: a folder with `config.json` and, as far as the run got, `metrics.jsonl` and `clients.jsonl`.
+      workdir: a folder with `config.json` and, as far as the run got, `metrics.jsonl`, `clients.jsonl` and
+        `perplexity.jsonl`.
       label: the run's name in legends; the folder's name by default.
 
     Raises:
@@ -62,18 +82,17 @@ def open_run(workdir: str | Path, label: str = "") -> Run:
     """
     folder = Path(workdir)
     config = read_json(folder / "config.json")
-    rounds = {line["round"]: line for line in _read_if_there(folder / "metrics.jsonl", ROUND_FIELDS)}
     path = folder / "clients.jsonl"
-    clients = {}
-    for line in _read_if_there(path, CLIENT_FIELDS):
+    clients = _read_if_there(path, CLIENT_FIELDS)
+    for line in clients:
         if line["point"] not in POINTS:
             raise InputError(f"{path}: point is {line['point']!r}, not one of {', '.join(POINTS)}")
-        clients[line["point"], line["epoch"], line["alpha"], line["client"]] = line
     return Run(
         label=label or folder.resolve().name,
         config=config,
-        rounds=tuple(rounds[key] for key in sorted(rounds)),
-        clients=tuple(clients[key] for key in sorted(clients)),
+        rounds=_latest(_read_if_there(folder / "metrics.jsonl", ROUND_FIELDS), "round"),
+        clients=_latest(clients, "point", "epoch", "alpha", "client"),
+        perplexities=_latest(_read_if_there(folder / "perplexity.jsonl", PERPLEXITY_FIELDS), "round", "client"),
     )
 
 
@@ -138,6 +157,39 @@ def read_divergences(path: str | Path) -> dict[str, dict[str, float]]:
         divergences[partition] = statistics.get("kl_divergence")
         _check(divergences[partition], divergences[partition] or (), f"{path}, {partition}, kl_divergence")
     return divergences
+
+
+def read_similarity(path: str | Path) -> Similarity:
+    """Reads `similarity.npz`.
+
+    Raises:
+      InputError: no such file, no NumPy archive, an array that is missing, damaged or not square, or a distance that
+        is not between 0 and 1.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file, np.load(file) as archive:  # NumPy leaves a damaged file open
+            missing = set(Similarity._fields) - set(archive.files)
+            arrays = {} if missing else {name: archive[name] for name in Similarity._fields}
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    # What NumPy raises on a file that is empty, cut, changed, or something else than an archive.
+    except (EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: not an archive of NumPy arrays: {error}") from error
+    if missing:
+        raise InputError(f"{path}: no array {min(missing)!r}")
+    for name, array in arrays.items():
+        if array.ndim != 2 or array.shape != arrays["first"].shape[:1] * 2:
+            raise InputError(f"{path}: {name!r} has shape {list(array.shape)}, not [clients, clients]")
+        if array.dtype.kind not in "fiu" or not np.all((array >= 0) & (array <= 1)):
+            raise InputError(f"{path}: {name!r} holds something else than distances between 0 and 1")
+    return Similarity(**arrays)
+
+
+def _latest(lines: Iterable[Record], *key: str) -> tuple[Record, ...]:
+    """The records in the order of `key`; of those with the same key the later."""
+    records = {tuple(line[field] for field in key): line for line in lines}
+    return tuple(records[place] for place in sorted(records))
 
 
 def _read_if_there(path: Path, fields: Iterable[str]) -> list[dict[str, Any]]:

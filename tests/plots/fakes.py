@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def round_line(number: int, **changes: Any) -> dict[str, Any]:
     line = {
@@ -42,6 +44,63 @@ def write_run(
         if lines is not None:
             (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+def perplexity_line(number: int, client: int, perplexity: float, **changes: Any) -> dict[str, Any]:
+    line = {
+        "round": number,
+        "client": client,
+        "group": 0,
+        "nll": float(np.log(perplexity)),
+        "tokens": 100 * (client + 1),  # unequal: means must not use it
+        "perplexity": perplexity,
+    }
+    return line | changes
+
+
+def write_perfit(
+    folder: Path,
+    perplexities: list[list[float]] = (),
+    *,
+    rounds: list[dict[str, Any]] | None = None,
+    rank_before: int | None = None,
+    masks: dict[str, np.ndarray] | None = None,
+    **config: Any,
+) -> Path:
+    """A run of PerFIT; `perplexities` is `[rounds][clients]` from round 0 on."""
+    folder.mkdir(parents=True)
+    fields = {
+        "stage": "perfit",
+        "method": "perfit",
+        "sparsity": 0.5,
+        "rank": 8,
+        "seed": 0,
+        "split": "pathological",
+        "rounds": 2,
+        "clients": 2,
+        "metric": "first",
+        "init": "symmetric",
+    }
+    (folder / "config.json").write_text(json.dumps(fields | config))
+    lines = [
+        perplexity_line(number, client, perplexity)
+        for number, row in enumerate(perplexities)
+        for client, perplexity in enumerate(row)
+    ]
+    (folder / "perplexity.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if rounds is not None:
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rounds))
+    if rank_before is not None:
+        parameters = {"trainable": [800, 800], "grid": 100 * rank_before, "rank": rank_before}
+        (folder / "parameters.json").write_text(json.dumps(parameters))
+    if masks is not None:
+        np.savez(folder / "similarity.npz", **masks)
+    return folder
+
+
+def two_masks() -> dict[str, np.ndarray]:
+    """The distances of two clients, 0.25 in the first module and 0.5 over all."""
+    return {name: np.array([[0, value], [value, 0]]) for name, value in (("first", 0.25), ("all", 0.5))}
 
 
 def two_epochs() -> list[dict[str, Any]]:

@@ -1,11 +1,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from profit_jax.errors import InputError
 from profit_jax.plots import records
-from tests.plots.fakes import client_line, round_line, two_epochs, write_run
+from tests.plots.fakes import (
+    client_line,
+    perplexity_line,
+    round_line,
+    two_epochs,
+    two_masks,
+    write_perfit,
+    write_run,
+)
 
 
 def test_a_workdir_is_read_in_order_whatever_the_order_of_its_lines(tmp_path: Path) -> None:
@@ -84,3 +93,67 @@ def test_divergences_are_those_of_the_training_clients(tmp_path: Path) -> None:
     path.write_text(json.dumps({"hhf": {"clients": 3}}))
     with pytest.raises(InputError, match=r"statistics\.json, hhf, kl_divergence: not a JSON object"):
         records.read_divergences(path)
+
+
+def test_perplexities_are_in_order_and_the_later_of_two_counts(tmp_path: Path) -> None:
+    folder = write_perfit(tmp_path / "run", [[8.0, 9.0], [4.0, 5.0]])
+    with (folder / "perplexity.jsonl").open("a") as file:
+        file.write(json.dumps(perplexity_line(0, 1, 7.0)) + '\n{"round": 2, "cl')
+    with pytest.warns(UserWarning, match=r"perplexity\.jsonl, line 6: the last line is damaged and left out"):
+        run = records.open_run(folder)
+    places = [(line["round"], line["client"], line["perplexity"]) for line in run.perplexities]
+    assert places == [(0, 0, 8.0), (0, 1, 7.0), (1, 0, 4.0), (1, 1, 5.0)]
+    assert run.perfit and not records.open_run(write_run(tmp_path / "profit")).perfit
+
+
+def test_a_damaged_perplexity_names_file_and_line(tmp_path: Path) -> None:
+    folder = write_perfit(tmp_path / "run")
+    line = perplexity_line(0, 0, 4.0)
+    for changed, message in (
+        ({name: value for name, value in line.items() if name != "tokens"}, "line 1: no field 'tokens'"),
+        (line | {"perplexity": None}, "line 1: 'perplexity' is None, not a number"),
+    ):
+        (folder / "perplexity.jsonl").write_text(json.dumps(changed) + "\n" + json.dumps(line))
+        with pytest.raises(InputError, match=rf"perplexity\.jsonl, {message}"):
+            records.open_run(folder)
+
+
+def test_mask_distances_are_read_as_written(tmp_path: Path) -> None:
+    folder = write_perfit(tmp_path / "run", masks=two_masks())
+    similarity = records.read_similarity(folder / "similarity.npz")
+    np.testing.assert_array_equal(similarity.first, [[0, 0.25], [0.25, 0]])
+    np.testing.assert_array_equal(similarity.all, [[0, 0.5], [0.5, 0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"all": None}, "no array 'all'"),
+        ({"all": np.zeros((2, 3))}, r"'all' has shape \[2, 3\], not \[clients, clients\]"),
+        ({"all": np.zeros((3, 3))}, r"'all' has shape \[3, 3\], not \[clients, clients\]"),
+        ({"first": np.zeros(2)}, r"'first' has shape \[2\], not \[clients, clients\]"),
+        ({"first": np.float64(0)}, r"'first' has shape \[\], not \[clients, clients\]"),
+        ({"first": np.full((2, 2), 7)}, "'first' holds something else than distances between 0 and 1"),
+        ({"first": np.full((2, 2), np.nan)}, "'first' holds something else than distances between 0 and 1"),
+        ({"first": np.full((2, 2), "0")}, "'first' holds something else than distances between 0 and 1"),
+        ({"first": np.full((2, 2), None)}, "not an archive of NumPy arrays: Object arrays cannot be loaded"),
+    ],
+)
+def test_mask_distances_that_are_none_are_named(tmp_path: Path, change, message: str) -> None:
+    arrays = {name: array for name, array in (two_masks() | change).items() if array is not None}
+    folder = write_perfit(tmp_path / "run", masks=arrays)
+    with pytest.raises(InputError, match=rf"similarity\.npz: {message}"):
+        records.read_similarity(folder / "similarity.npz")
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    whole = (write_perfit(tmp_path / "run", masks=two_masks()) / "similarity.npz").read_bytes()
+    np.save(tmp_path / "one.npy", np.zeros((2, 2)))
+    changed = whole.replace(np.array(0.25).tobytes(), np.array(0.75).tobytes())  # its checksum tells
+    path = tmp_path / "similarity.npz"
+    for content in (b"", b"{}", whole[:-30], whole[:100], changed, (tmp_path / "one.npy").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"similarity\.npz: not an archive of NumPy arrays"):
+            records.read_similarity(path)
+    with pytest.raises(InputError, match=r"none\.npz: No such file"):
+        records.read_similarity(tmp_path / "none.npz")

@@ -1,0 +1,81 @@
+"""Names for legends, worked out from what the runs have recorded."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from profit_jax.errors import InputError
+from profit_jax.plots.records import Record, read_json
+
+OF_A_SEED = ("seed", "start")  # a local run starts from the FIT run with its seed
+
+
+def of(workdirs: Sequence[Path]) -> list[str]:
+    """A name for each workdir.
+
+    A run of PerFIT or its baselines is called as in PerFIT's figures: "FIT", "local", "FIT, then local" where that
+    starts from a FIT run, "PerFIT R = 16" by the rank before pruning, "PerFIT 1 - 0.75 - 0.5" by the densities of
+    unequal resources. Where different configs would be called the same, what sets them apart follows: "PerFIT R = 16,
+    metric first". Runs that differ in their seed alone share a name. Any other workdir is called by its folder's name.
+
+    Raises:
+      InputError: a damaged `config.json` or `parameters.json`, or one that lacks what the name is made of.
+    """
+    names = [folder.resolve().name for folder in workdirs]
+    alike: dict[str, list[int]] = defaultdict(list)
+    configs: dict[int, dict[str, Any]] = {}
+    for index, folder in enumerate(workdirs):
+        if not (folder / "config.json").exists():
+            continue
+        config = read_json(folder / "config.json")
+        if config.get("stage") == "perfit":
+            names[index] = _setting(folder, config)
+            alike[names[index]].append(index)
+            configs[index] = dict(_fields(config))
+    for indices in alike.values():
+        varied = _varied([configs[index] for index in indices])
+        for index in indices:
+            apart = [f"{name.replace('_', ' ')} {configs[index][name]}" for name in varied if name in configs[index]]
+            names[index] = ", ".join([names[index], *apart])
+    return names
+
+
+def _setting(folder: Path, config: Record) -> str:
+    """The method's name, with the rank or the densities of PerFIT."""
+    file = folder / "config.json"
+    method = _need(config, "method", file)
+    if method == "local" and config.get("start"):
+        return "FIT, then local"
+    if method != "perfit":
+        return "FIT" if method == "fit" else method
+    sparsity = _need(config, "sparsity", file)
+    sparsity = sparsity if isinstance(sparsity, list) else [sparsity]
+    if len(sparsity) > 1:
+        return "PerFIT " + " - ".join(f"{1 - value:g}" for value in sparsity)
+    parameters = folder / "parameters.json"
+    if parameters.exists():
+        return f"PerFIT R = {_need(read_json(parameters), 'rank', parameters)}"
+    return f"PerFIT R = {round(_need(config, 'rank', file) / (1 - sparsity[0]))}"
+
+
+def _need(record: Record, name: str, path: Path) -> Any:
+    if name not in record:
+        raise InputError(f"{path}: no field {name!r}")
+    return record[name]
+
+
+def _fields(config: Record, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of all fields but those that differ between the seeds of a setting."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{path}{name}.")
+        elif path + name not in OF_A_SEED:
+            yield path + name, value
+
+
+def _varied(configs: Sequence[Record]) -> list[str]:
+    """The fields in which some of the configs differ."""
+    names = dict.fromkeys(name for config in configs for name in config)
+    return [name for name in names if len({json.dumps(config.get(name)) for config in configs}) > 1]

@@ -7,27 +7,44 @@ About a minute on two CPU cores. With `model` and `data_dir` the round is one of
 
 from ml_collections import ConfigDict
 
+SHAPES = {
+    "small": {
+        "width": 288,
+        "layers": 6,
+        "heads": 6,
+        "key_value_heads": 6,
+        "head_width": 48,
+        "mlp_width": 768,
+        "vocabulary": 32_000,
+    },
+    "llama2_7b": {
+        "width": 4096,
+        "layers": 32,
+        "heads": 32,
+        "key_value_heads": 32,
+        "head_width": 128,
+        "mlp_width": 11_008,
+        "vocabulary": 32_000,
+    },
+}
 
-def get_config() -> ConfigDict:
-    """Fields as in configs/profit/small.py where they share a name."""
+
+def get_config(shape: str = "small") -> ConfigDict:
+    """Fields as in configs/profit/small.py and configs/perfit/small.py where they share a name."""
     adam = {"name": "adam", "learning_rate": 0.1, "adam": {"b1": 0.99, "b2": 0.999, "eps": 1e-8}}
     return ConfigDict(
         {
+            "measure": "round",  # round, aggregation
             "model": "",  # a Hugging Face folder; empty: random weights of `shape`
-            "shape": {
-                "width": 288,
-                "layers": 6,
-                "heads": 6,
-                "key_value_heads": 6,
-                "head_width": 48,
-                "mlp_width": 768,
-                "vocabulary": 32_000,
-            },
+            "shape": SHAPES[shape],
             "dtype": "float32",
             "remat": False,
             "adapter": "prompt",  # prompt, lora
             "prompt_length": 10,
             "lora_rank": 8,
+            "sparsity": (0.5,),  # from here on of aggregation alone
+            "clients": 100,
+            "dispatch": "selected",
             "data_dir": "",  # empty: every example has `example_positions`, `example_labels` of them labelled
             "partition": "hhf",
             "example_positions": 128,

@@ -1,12 +1,13 @@
-"""Times one configured round and prints one JSON line.
+"""Times one configured round, or PerFIT's aggregation, and prints one JSON line.
 
     python launch/bench.py --config=configs/bench.py
     python launch/bench.py --config=configs/bench.py --config.adapter=lora
     python launch/bench.py --config=configs/bench.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.clients_per_round=32 --config.local_steps=16 --config.batch_size=32 \
         --config.rounds=0 --config.planned=4    # layout only
+    python launch/bench.py --config=configs/bench.py:llama2_7b --config.measure=aggregation
 
-The line's numbers:
+The line's numbers of a round (of an aggregation: launch/_bench_aggregation.py):
 
     compile_seconds                    the first call of the round's program, less one round
     seconds_per_round                  the median over `rounds`, after the first
@@ -35,7 +36,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import profit_jax as pj
-from launch import _parts
+from launch import _bench_aggregation, _parts
 from launch._main import define_config, run
 from profit_jax.backbone import Rope
 from profit_jax.data.cohort import Plan, Planner
@@ -52,6 +53,12 @@ def main(argv: Sequence[str]) -> None:
     """Plans, runs and times rounds."""
     del argv
     config = CONFIG.value
+    if config.measure == "aggregation":
+        line = _bench_aggregation.measure(config, seconds)
+        print(json.dumps({"device": jax.devices()[0].device_kind, **line, "peak_memory_gib": gib(peak_memory())}))
+        return
+    if config.measure != "round":
+        raise InputError(f"unknown measure {config.measure!r}; known: round, aggregation")
     mesh = _parts.mesh(config) if config.rounds else None
     model = _parts.backbone(config, mesh) if config.model else random_model(config.shape, config.dtype, config.remat)
     adapter = make_adapter(config, model)
@@ -114,7 +121,7 @@ def timed(
         "share_of_matrix_rate": round(
             statistics.median(useful / taken / rate for taken, rate in zip(rounds, around)), 3
         ),
-        "peak_memory_gib": round(peak_memory() / 2**30, 2),
+        "peak_memory_gib": gib(peak_memory()),
         "programs": algorithm.compiled._cache_size(),
     }
 
@@ -132,6 +139,11 @@ def matrix_rate(dtype: str, size: int = 2048) -> float:
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()
     return 2 * size**3 / statistics.median(seconds(lambda: product(x, x).block_until_ready()) for _ in range(10))
+
+
+def gib(count: int) -> float:
+    """Bytes in GiB, to two places."""
+    return round(count / 2**30, 2)
 
 
 def peak_memory() -> int:

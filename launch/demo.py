@@ -1,8 +1,8 @@
-"""The whole of Profit in a few minutes on two CPU cores, without a download: `make demo`.
+"""Profit and PerFIT in a few minutes on two CPU cores, without a download: `make demo`.
 
-Generates a small corpus in the format of Super-NaturalInstructions and a small backbone with RANDOM weights, then
-runs the launchers on them, printing every command. Random weights know nothing: the run shows what happens and where
-it is written, not how well it works.
+Generates a small corpus in the format of Super-NaturalInstructions, instructions in that of Dolly and a small backbone
+with RANDOM weights, then runs the launchers on them, printing every command. Random weights know nothing: the run
+shows what happens and where it is written, not how well it works.
 """
 
 import time
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     out, started = Path(OUT.value), time.perf_counter()
     if out.exists():
         raise InputError(f"{out} exists; remove it or choose another --out")
-    print("Profit on a GENERATED corpus and a backbone with RANDOM weights: scores below mean nothing.\n")
+    print("Profit and PerFIT on a GENERATED corpus and a backbone with RANDOM weights: scores below mean nothing.\n")
     tasks = tiny.write(out / "corpus", seed=0, instances=120)
     random_model(out / "model", tasks)
     launch("prepare_sni", source_dir=tasks.parent, data_dir=out / "data", chunk_size=60)
@@ -45,8 +45,13 @@ def main(argv: Sequence[str]) -> None:
     launch("plot", workdir=f"{out}/fed_avg,{out}/fed_sgd,{out}/data/federated_sni", out=out / "figures")
     personalized = f"{out}/fed_avg-personalized,{out}/fed_sgd-personalized"
     launch("plot", workdir=personalized, labels="FedAvg(Adam),FedSGD", out=out / "figures")
+    data = tiny.write_instructions(out / "instructions.jsonl")
+    for method in ("fit", "perfit,r16"):
+        fields = {"config.model": out / "model", "config.data": data, "workdir": out / method.replace(",", "-")}
+        launch("perfit_train", config=f"configs/perfit/demo.py:{method}", **fields)
+    launch("plot", workdir=f"{out}/fit,{out}/perfit-r16", out=out / "figures" / "perfit")
     print(f"\ndone in {time.perf_counter() - started:.0f} s; figures are in {out / 'figures'}")
-    print("This was a random backbone. With a Hugging Face folder and real data: README.md, configs/profit/small.py.")
+    print("This was a random backbone. With a Hugging Face folder and real data: README.md, configs/*/small.py.")
 
 
 def random_model(folder: Path, tasks: Path) -> None:

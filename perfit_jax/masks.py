@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -59,16 +61,19 @@ class Masks:
     def indices(self) -> np.ndarray:
         """Each client's coordinates in ascending order, `[n, K]` int32, filled up from `size` on."""
         size, most = self.space.size, int(self.owned.max())
-        filled = np.tile(size + np.arange(most, dtype=np.int32), (len(self), 1))
+        filled = np.empty((len(self), most), np.int32)
         for client, count in enumerate(self.owned):
             filled[client, :count] = np.flatnonzero(self.dense(client))
+            filled[client, count:] = size + np.arange(most - count)
         return filled
 
     def values(self) -> np.ndarray:
-        """Each client's part of the LoRA, `[n, K]` float32, packed as `indices` says."""
+        """Each client's part of the LoRA, `[n, K]` float32, packed as `indices` says; filled up with 0."""
         flat = np.asarray(self.space.flatten(jax.tree.map(lambda leaf: leaf[None], self.adapter))[0])
-        indices = self.indices()
-        return np.where(indices < len(flat), flat[np.minimum(indices, len(flat) - 1)], np.float32(0))
+        filled = np.zeros((len(self), int(self.owned.max())), np.float32)
+        for client, count in enumerate(self.owned):
+            filled[client, :count] = flat[self.dense(client)]
+        return filled
 
     def similarity(self) -> Similarity:
         """Pairwise Hamming distances."""
@@ -87,9 +92,9 @@ class Masks:
     def load(cls, path: str | Path, adapter: Adapter) -> "Masks":
         """Reads bitmaps over this LoRA."""
         try:
-            with np.load(path) as file:
+            with open(path, "rb") as opened, np.load(opened) as file:  # NumPy leaves a damaged file open
                 bitmaps, size = file["bitmaps"], int(file["size"])
-        except (OSError, ValueError, KeyError) as error:
+        except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: not a file of masks ({error})") from None
         if size != Space.of(adapter).size:
             raise InputError(f"{path}: masks of {size} coordinates do not fit a LoRA of {Space.of(adapter).size}")

@@ -126,7 +126,8 @@ def expanded_rank(rank: int, sparsity: float | Sequence[float]) -> int:
     if rank < 1 or not sparsities or not all(0 <= s < 1 for s in sparsities):
         raise InputError(f"rank must be positive and sparsity from 0 to below 1, not {rank} and {sparsity}")
     greatest = max(sparsities)
-    expanded = max(rank, round(rank / (1 - greatest)))
+    below = int(rank / (1 - greatest))
+    expanded = min((below, below + 1), key=lambda whole: abs(1 - rank / whole - greatest))
     _check(greatest, 1 - rank / expanded, f"R = {rank} / (1 - {greatest:g}) = {rank / (1 - greatest):.2f} is not whole")
     for s in sparsities:
         left = expanded * (1 - s)
@@ -154,5 +155,5 @@ def resource_group(groups: int, clients: int) -> np.ndarray:
 
 
 def _check(sparsity: float, nearest: float, problem: str) -> None:
-    if abs(sparsity - nearest) > 5e-5:
+    if abs(sparsity - nearest) > 5.1e-5:  # half of the fourth decimal, and what rounding makes of it
         raise InputError(f"sparsity {sparsity:g}: {problem}; the nearest sparsity that fits is {nearest:.4f}")

@@ -7,12 +7,17 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import bench
+from configs.perfit import demo as perfit_demo
+from configs.perfit import paper as perfit_paper
+from configs.perfit import small as perfit_small
+from configs.perfit.experiments import EXPERIMENTS
 from configs.profit import demo, paper, small
 
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = {
     "small": ("profit_train.py", "profit_personalize.py", "_parts.py"),
-    "bench": ("bench.py", "_parts.py"),
+    "bench": ("bench.py", "_bench_aggregation.py", "_parts.py"),
+    "perfit": ("perfit_train.py", "_parts.py"),
 }
 
 
@@ -26,7 +31,10 @@ def fields(config: ConfigDict) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize(("name", "config"), [("small", small.get_config()), ("bench", bench.get_config())])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("small", small.get_config()), ("bench", bench.get_config()), ("perfit", perfit_small.get_config())],
+)
 def test_every_field_is_read_by_a_launcher(name, config):
     text = "".join((ROOT / "launch" / file).read_text() for file in LAUNCHERS[name])
     unread = {field for field in fields(config) if field != "adam" and not re.search(rf"\.{field}\b", text)}
@@ -55,3 +63,31 @@ def test_the_paper_config_holds_tables_2_and_3():
 def test_an_unknown_setting_is_refused():
     with pytest.raises(ValueError, match="partition,algorithm"):
         paper.get_config("hhf,adam")
+
+
+@pytest.mark.parametrize("config", [perfit_demo.get_config(), perfit_paper.get_config("dolly,dirichlet,fit,unequal")])
+def test_all_perfit_configs_have_the_same_fields(config):
+    assert fields(config) == fields(perfit_small.get_config())
+
+
+def test_the_perfit_paper_config_holds_section_5_and_appendix_c():
+    config = perfit_paper.get_config("mathinstruct,equal,perfit,r12")
+    assert (config.clients, config.clients_per_round, config.rounds, config.size) == (100, 10, 30, 200)
+    assert (config.batch_size, config.mini_batch, config.local_epochs, config.pruning_epochs) == (64, 8, 1, 5)
+    assert (config.client_optimizer.learning_rate, config.last_learning_rate) == (5e-5, 1e-6)
+    assert config.client_optimizer.adam.to_dict() == {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
+    assert (config.rank, config.sparsity, config.rows, config.test_fraction) == (8, (1 / 3,), 20_000, 0.2)
+    assert perfit_paper.get_config("unequal").rounds == 50
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_run_of_every_experiment_is_a_config_at_both_scales(experiment):
+    runs = EXPERIMENTS[experiment]
+    assert len(set(runs)) == len(runs)
+    for names in runs:
+        small_one, paper_one = perfit_small.get_config(names), perfit_paper.get_config(names)
+        assert (small_one.data, small_one.split, small_one.method) == (
+            paper_one.data,
+            paper_one.split,
+            paper_one.method,
+        )

@@ -83,6 +83,75 @@ def test_the_same_command_again_does_nothing_twice(world):
     assert (world / "fed_avg" / "metrics.jsonl").read_text() == before
 
 
+def test_perfit_trains_within_fits_budget_and_both_are_drawn(world):
+    counts = {name: json.loads((world / name / "parameters.json").read_text()) for name in ("fit", "perfit-r16")}
+    assert counts["fit"]["trainable"] == counts["perfit-r16"]["trainable"] == [counts["fit"]["grid"]] * 8
+    assert (counts["fit"]["rank"], counts["perfit-r16"]["rank"]) == (8, 16)
+    for name in counts:
+        rows = lines(world / name / "perplexity.jsonl")
+        assert [(row["round"], row["client"]) for row in rows] == [(r, c) for r in range(5) for c in range(8)]
+        taken = [row for row in lines(world / name / "cohorts.jsonl") if row["round"]]
+        assert all(row["bytes_up"] == row["bytes_down"] == [4 * counts["fit"]["grid"]] * 4 for row in taken)
+    (sent,) = (row for row in lines(world / "perfit-r16" / "cohorts.jsonl") if not row["round"])
+    assert sent["bytes_up"] == [counts["perfit-r16"]["grid"] // 8] * 8, "a bit for each coordinate of the grid"
+    figures = {path.name for path in (world / "figures" / "perfit").glob("*.png")}
+    assert figures >= {"perplexity.png", "perplexity_clients.png", "mask_similarity_PerFIT_R_=_16.png"}
+
+
+def perfit(world: Path, names: str, *fields: str) -> subprocess.CompletedProcess:
+    data = f"--config.data={world / 'instructions.jsonl'}"
+    return launch(
+        "perfit_train", f"--config=configs/perfit/demo.py:{names}", f"--config.model={world / 'model'}", data, *fields
+    )
+
+
+def test_local_tuning_goes_on_from_fit(world, tmp_path):
+    short = ["--config.rounds=1", "--config.clients_per_round=8"]
+    done = perfit(world, "local", f"--config.start={world / 'fit'}", *short, f"--workdir={tmp_path / 'local'}")
+    assert done.returncode == 0, done.stderr
+
+    def last(folder: Path, round: int) -> list[float]:
+        return [row["nll"] for row in lines(folder / "perplexity.jsonl") if row["round"] == round]
+
+    assert last(tmp_path / "local", 0) == pytest.approx(last(world / "fit", 4), rel=1e-5)
+    assert last(tmp_path / "local", 1) != last(tmp_path / "local", 0)
+    assert lines(tmp_path / "local" / "metrics.jsonl")[0]["bytes_up"] == 0
+
+
+BAD_PERFIT = {
+    "vanilla": ("perfit,vanilla", [], "PerFIT cannot search from init vanilla"),
+    "rank not whole": ("perfit", ["--config.sparsity=(0.3,)"], "the nearest sparsity that fits is 0.2727"),
+    "no such category": ("fit", ["--config.category=topic"], "no column 'topic' for the category"),
+    "too few classes": ("fit", ["--config.classes_per_client=14"], "the data have 13 classes"),
+    "no test rows": ("fit", ["--config.size=2"], "client 0 has 2 rows: a test fraction of 0.2 leaves no test rows"),
+    "too many clients": ("fit,equal", ["--config.clients=99"], "99 clients of 20 rows need 1980, and there are 780"),
+    "no such file": ("fit", ["--config.data=nowhere.json"], "nowhere.json: neither a file that exists nor a known set"),
+    "start without local": ("fit", ["--config.start=x"], "start is for method local"),
+    "unknown split": ("fit", ["--config.split=iid"], "unknown split 'iid'"),
+    "unknown setting": ("fit,r13", [], "unknown setting 'r13'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PERFIT)
+def test_bad_input_of_perfit_is_one_line_that_names_it(world, tmp_path, case):
+    names, fields, said = BAD_PERFIT[case]
+    done = perfit(world, names, *fields, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and said in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_row_without_a_response_is_counted_in_a_warning(world, tmp_path):
+    rows = (world / "instructions.jsonl").read_text().splitlines()
+    rows[3] = json.dumps(json.loads(rows[3]) | {"response": " "})
+    file = tmp_path / "holes.jsonl"
+    file.write_text("\n".join(rows))
+    done = perfit(world, "fit", "--config.rounds=1", f"--config.data={file}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {file}: 1 rows without an instruction or a response left out, the first is row 3" in done.stderr
+
+
 BAD = {
     "unknown field": (["--config.rouns=3"], "unknown config field --config.rouns"),
     "unknown algorithm": (["--config.algorithm=fedavg"], "unknown algorithm 'fedavg'"),

@@ -87,13 +87,13 @@ def get_config(names: str = "") -> ConfigDict:
             "last_learning_rate": 1e-4,  # where the cosine over rounds ends
             "evaluate_every": 1,
             "checkpoint_every": 10,
-            "max_query": 128,
-            "max_target": 48,
+            "max_query": 80,
+            "max_target": 32,
             "dtype": "float32",
             "remat": False,
             "lanes": 1,  # devices along `clients`, -1 = all
-            "row_widths": (192,),
-            "positions_per_flight": 1536,
+            "row_widths": (112,),
+            "positions_per_flight": 1792,
             "slack": 0.5,
             "clients_at_once": 20,
         }

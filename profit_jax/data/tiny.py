@@ -51,6 +51,21 @@ def write(folder: str | os.PathLike[str], seed: int = 0, instances: int = 60) ->
     return tasks
 
 
+def write_instructions(file: str | os.PathLike[str], seed: int = 0, rows: int = 60) -> Path:
+    """Writes so many rows a task type as JSON lines with Dolly's columns; the task type is the category."""
+    lines = []
+    for number, (kind, (*_, definitions)) in enumerate(TYPES.items()):
+        draw = generator(seed, "tiny instructions", number)
+        for row in range(rows):
+            query, answer = _pair(kind, draw, second=row % 2 == 1)
+            line = {"instruction": definitions[row % 2], "context": query, "response": answer, "category": kind}
+            lines.append(json.dumps(line) + "\n")
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
 def _task(kind: str, number: int, draw: np.random.Generator, instances: int) -> dict[str, object]:
     source, domain, reasoning, definitions = TYPES[kind]
     second = number % 2 == 0

@@ -1,0 +1,24 @@
+"""What `make demo` runs: configs/perfit/small.py, shrunk for generated instructions and a random backbone."""
+
+from ml_collections import ConfigDict
+
+from configs.perfit import small
+
+
+def get_config(names: str = "") -> ConfigDict:
+    """The small config with fewer clients and shorter examples."""
+    config = small.get_config(names)
+    config.update(
+        {
+            "clients": 8,
+            "clients_per_round": 4,
+            "size": 20,
+            "rounds": 4,
+            "pruning_epochs": 2,
+            "max_query": 40,
+            "max_target": 16,
+            "row_widths": (64,),
+            "clients_at_once": 4,
+        }
+    )
+    return config

@@ -18,6 +18,7 @@ requirements = [
     "orbax-checkpoint>=0.11.30",
     "rouge-score>=0.1.2",
     "safetensors>=0.6",
+    "scipy>=1.14",
     "tensorflow-datasets>=4.9.9",
     "tqdm>=4.66",
     "transformers>=5.0",

@@ -29,8 +29,8 @@ class Perplexity:
         algorithm: Algorithm,
         clients: Clients,
         *,
-        encoder: Encoder,
-        layout: Layout,
+        encoder: Encoder | None = None,
+        layout: Layout | None = None,
         mesh: Mesh | None = None,
         clients_at_once: int = 16,
         group: np.ndarray | None = None,
@@ -44,7 +44,8 @@ class Perplexity:
           clients_at_once: clients whose adapters are in memory together, for each lane.
           group: the clients' resource groups `[n]`, recorded with their rows.
         """
-        data = EncodedClients(clients, encoder)
+        layout = layout or Layout()
+        data = EncodedClients(clients, encoder or Encoder(algorithm.loss.tokenizer))
         planner = Planner(layout, prompt_rows=0, reduction="token")
         members = groups(clients.sizes, clients_at_once * layout.lanes)
         # One step holds all of a client's examples, so its loss is the mean over all of its tokens.

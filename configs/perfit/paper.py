@@ -34,6 +34,7 @@ def get_config(names: str = "") -> ConfigDict:
             "size": 0,
             "rounds": 30,
             "clients_per_round": 10,
+            "pruning_epochs": 5,
             "batch_size": 64,
             "client_optimizer": {"learning_rate": 5e-5},
             "last_learning_rate": 1e-6,

@@ -57,7 +57,7 @@ def get_config(names: str = "") -> ConfigDict:
             "rows": 0,  # rows drawn from the data first, 0 = all
             "split": "pathological",  # pathological, dirichlet, equal
             "clients": 40,
-            "size": 50,  # examples of a client, of Dirichlet's on average; 0 = as many as there are
+            "size": 40,  # examples of a client, of Dirichlet's on average; 0 = as many as there are
             "classes_per_client": 2,  # of the pathological split
             "beta": 0.5,  # of the Dirichlet split
             "test_fraction": 0.2,
@@ -69,7 +69,7 @@ def get_config(names: str = "") -> ConfigDict:
             "init": "auto",  # vanilla, gaussian, uniform; auto: gaussian for perfit, else vanilla
             "metric": "first",  # first, second, mixed
             "scope": "client",  # client, module: what is ranked together
-            "pruning_epochs": 5,
+            "pruning_epochs": 3,
             "mini_batch": 8,  # of the search
             "dispatch": "selected",  # selected, global
             "rounds": 10,
@@ -81,10 +81,10 @@ def get_config(names: str = "") -> ConfigDict:
             "reduction": "token",  # token, example
             "client_optimizer": {
                 "name": "adam",
-                "learning_rate": 5e-3,
+                "learning_rate": 2e-2,
                 "adam": {"b1": 0.9, "b2": 0.99, "eps": 1e-8},
             },
-            "last_learning_rate": 1e-4,  # where the cosine over rounds ends
+            "last_learning_rate": 4e-4,  # where the cosine over rounds ends
             "evaluate_every": 1,
             "checkpoint_every": 10,
             "max_query": 80,

@@ -10,9 +10,9 @@ from profit_jax.plots import style
 from profit_jax.plots.records import Run
 
 NORMS = {
-    "adapter_norm": "global prompt",
+    "adapter_norm": "adapter",
     "client_gradient_norm": "mean client gradient",
-    "adapter_change_norm": "change of the prompt in a round",
+    "adapter_change_norm": "change of the adapter in a round",
 }
 LINE = 1.0  # width: rounds are noisy
 
@@ -48,8 +48,8 @@ def loss(runs: Sequence[Run]) -> Figure:
 def norms(runs: Sequence[Run]) -> Figure:
     """Profit, Figure 3 (right): Frobenius norms by round, on one log scale.
 
-    Panels side by side for the global prompt, the mean over the cohort of the clients' gradient norms, and the
-    prompt's change in the round; one colour a run.
+    Panels side by side for the adapter, the mean over the cohort of the clients' gradient norms, and the
+    adapter's change in the round; one colour a run.
     """
     _check(runs)
     with style.look():

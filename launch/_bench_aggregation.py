@@ -51,8 +51,8 @@ def measure(config: ConfigDict, seconds: Callable[[Callable[[], None]], float]) 
 
     @functools.partial(jax.jit, donate_argnums=0)
     def server(state: Modules) -> Modules:
-        values, indices = take((state.adapter, state.indices), chosen)
-        return state._replace(adapter=exchange(state, chosen, indices, values, weight, space.size, config.dispatch)[0])
+        trained = take(state.adapter, chosen)
+        return state._replace(adapter=exchange(state, chosen, trained, weight, space.size, config.dispatch)[0])
 
     copy, array = jax.jit(lambda x: x + 1), jnp.ones(COPIED // 4)
 

@@ -46,6 +46,19 @@ def layout(config: ConfigDict, lanes: int) -> pj.Layout:
     )
 
 
+def rounds(config: ConfigDict) -> dict[str, Any]:
+    """How many rounds, of whom, and what is kept: arguments of `profit_jax.train`."""
+    return {
+        "rounds": config.rounds,
+        "clients_per_round": config.clients_per_round,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "weighting": config.weighting,
+        "reduction": config.reduction,
+        "checkpoint_every": config.checkpoint_every,
+    }
+
+
 def mesh(config: ConfigDict) -> Mesh | None:
     """A mesh of `config.lanes` devices along `clients` (-1: all); None where there is one lane."""
     lanes = len(jax.devices()) if config.lanes == -1 else config.lanes

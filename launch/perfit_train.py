@@ -60,17 +60,11 @@ def main(argv: Sequence[str]) -> None:
         algorithm,
         adapter,
         train,
-        rounds=config.rounds,
-        clients_per_round=config.clients_per_round,
         local_epochs=config.local_epochs,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        weighting=config.weighting,
-        reduction=config.reduction,
         evaluate=evaluate,
         evaluate_every=config.evaluate_every,
         workdir=workdir,
-        checkpoint_every=config.checkpoint_every,
+        **_parts.rounds(config),
         **shared,
     )
     _parts.report_truncation(encoder)

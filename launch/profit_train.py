@@ -60,20 +60,14 @@ def main(argv: Sequence[str]) -> None:
         algorithm_of(model.loss),
         prompt,
         data.train,
-        rounds=config.rounds,
-        clients_per_round=config.clients_per_round,
         local_steps=config.local_steps,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        weighting=config.weighting,
-        reduction=config.reduction,
         encoder=encoder,
         layout=_parts.layout(config, _parts.lanes(mesh)),
         mesh=mesh,
         evaluate=evaluate,
         evaluate_every=config.validate_every,
         workdir=workdir,
-        checkpoint_every=config.checkpoint_every,
+        **_parts.rounds(config),
     )
     _parts.report_truncation(encoder)
     scores = [row["validation_score"] for row in result.history if "validation_score" in row]

@@ -9,6 +9,7 @@ N theta and of N, one division, and a gather for each client: O(clients x coordi
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -51,5 +52,10 @@ def aggregate(values: Array, indices: Array, weights: Array, size: int) -> Array
     >>> values, indices = jnp.array([[1.0, 2.0], [5.0, 6.0]]), jnp.array([[0, 1], [1, 3]])
     >>> aggregate(values, indices, jnp.array([1.0, 3.0]), size=4).tolist()
     [[1.0, 4.25], [4.25, 6.0]]
+
+    Raises:
+      AssertionError: values and indices of different shapes, or not a weight for each client.
     """
+    chex.assert_equal_shape([values, indices])
+    chex.assert_shape(weights, values.shape[:1])
     return dispatched(owners_sums(values, indices, weights, size), values, indices)

@@ -74,7 +74,7 @@ def perfit(
 
         before, indices = take((state.adapter, state.indices), cohort.client)
         trained = jax.vmap(lane, spmd_axis_name="clients")(before, indices, cohort.batches, cohort.counts)
-        adapter, after = exchange(state, cohort.client, indices, trained.adapters, cohort.weight, space.size, dispatch)
+        adapter, after = exchange(state, cohort.client, trained.adapters, cohort.weight, space.size, dispatch)
         present = (cohort.client >= 0).astype(jnp.float32)
 
         def root_mean_square(values: Array) -> Array:
@@ -98,12 +98,13 @@ def perfit(
 
 
 def exchange(
-    state: Modules, client: Array, indices: Array, trained: Array, weight: Array, size: int, dispatch: str
+    state: Modules, client: Array, trained: Array, weight: Array, size: int, dispatch: str
 ) -> tuple[Array, Array]:
     """The server's part of a round: aggregates the cohort's modules `[M, C, K]` and dispatches the means.
 
     Returns what all clients hold then `[n, K]`, and the cohort's part of it `[M, C, K]`.
     """
+    indices = take(state.indices, client)
     sums = jax.vmap(lambda *lane: owners_sums(*lane, size), spmd_axis_name="clients")(trained, indices, weight).sum(0)
     after = jax.vmap(lambda *lane: dispatched(sums, *lane), spmd_axis_name="clients")(trained, indices)
     held = put(state.adapter, client, after)

@@ -27,6 +27,7 @@ from profit_jax.backbone import Backbone
 from profit_jax.data.cohort import Layout, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
+from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.federated import sampling
 from profit_jax.federated.algorithm import LossFunction
@@ -92,24 +93,26 @@ def search(
     theta = space.flatten(jax.tree.map(lambda leaf: leaf[None], adapter))[0]
     bitmaps = np.zeros((len(clients), -(-space.size // 8)), np.uint8)
     members = groups(clients.sizes, clients_at_once * layout.lanes)
-    with tqdm(total=len(members) * epochs, unit="step", disable=not progress, desc="search") as bar:
-        for group in members:
-            masks = None
-            for epoch in range(epochs):
-                batches = [_batches(data, int(client), seed, epoch, batch_size) for client in group]
-                planned = planner(group, batches).cohort
-                place = planned.client
-                if masks is None:
-                    masks = jnp.ones((*place.shape, space.size), bool)
-                density = (ranks[place] / space.rank) ** ((epoch + 1) / epochs)
-                keep = np.stack([np.rint(part.piece * density) for part in parts], -1).astype(np.int32)
-                cohort = over_clients(planned, mesh) if mesh else planned
-                masks, finite = prune(backbone.frozen, theta, masks, cohort, keep)
-                bar.update()
-            if not finite.all():
-                wrong = place[~np.asarray(finite) & (place >= 0)]
+
+    def plan(item: tuple[np.ndarray, int]) -> Cohort:
+        group, epoch = item
+        return planner(group, [_batches(data, int(client), seed, epoch, batch_size) for client in group]).cohort
+
+    passes = [(group, epoch) for group in members for epoch in range(epochs)]
+    with tqdm(total=len(passes), unit="step", disable=not progress, desc="search") as bar:
+        for (_, epoch), planned in zip(passes, prefetch(plan, passes)):
+            place, present = planned.client, planned.client >= 0
+            if epoch == 0:
+                masks = jnp.ones((*place.shape, space.size), bool)
+            density = (ranks[place] / space.rank) ** ((epoch + 1) / epochs)
+            keep = np.stack([np.rint(part.piece * density) for part in parts], -1).astype(np.int32)
+            cohort = over_clients(planned, mesh) if mesh else planned
+            masks, finite = prune(backbone.frozen, theta, masks, cohort, keep)
+            if len(wrong := place[present & ~np.asarray(finite)]):
                 raise InputError(f"client {wrong[0]}: the loss or its gradient is not finite, so nothing can be ranked")
-            bitmaps[place[place >= 0]] = np.asarray(to_bitmaps(masks))[place >= 0]
+            if epoch == epochs - 1:
+                bitmaps[place[present]] = np.asarray(to_bitmaps(masks))[present]
+            bar.update()
     return Masks(adapter, bitmaps)
 
 

@@ -214,3 +214,27 @@ def test_positions_computed_per_real_position_on_real_lengths(real_data, stories
             )
             assert done.returncode == 0, done.stderr
             assert json.loads(done.stdout)["positions_per_real_position"] <= most
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("split", ["pathological", "dirichlet"])
+def test_perfit_tunes_a_trained_model_on_real_instructions_with_one_program(real_data, stories, tmp_path, split):
+    dolly = real_data / "data" / "databricks-dolly-15k" / "databricks-dolly-15k.jsonl"
+    sizes = ["--config.clients=8", "--config.clients_per_round=8", "--config.size=30", "--config.rounds=2"]
+    done = launch(
+        "perfit_train",
+        f"--config=configs/perfit/small.py:{split},perfit,r12",
+        f"--config.model={stories}",
+        f"--config.data=dolly:{dolly}",
+        *sizes,
+        "--config.pruning_epochs=1",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 rounds done, 1 compiled" in done.stdout
+    assert "each client trains 12,800 of 19,200 LoRA parameters (rank 12)" in done.stdout
+    by_round = [[], [], []]
+    for row in lines(tmp_path / "run" / "perplexity.jsonl"):
+        by_round[row["round"]].append(row["perplexity"])
+    means = [sum(values) / len(values) for values in by_round]
+    assert means[2] < means[1] < means[0]

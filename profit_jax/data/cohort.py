@@ -5,13 +5,24 @@ positions are computed for each position that exists.
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from profit_jax.data.dealing import (
+    UNBOUNDED,
+    Content,
+    Dealt,
+    PackedRow,
+    deal_rows,
+    deal_steps,
+    even_out,
+    flights_of,
+    flights_used,
+    positions,
+)
 from profit_jax.data.encode import Encoded
 from profit_jax.data.packing import Block, Shape, deal, pack, round_up
 from profit_jax.errors import InputError
@@ -82,12 +93,12 @@ class Planner:
         costs = [[sum(row.width for row in rows) for rows in client] for client in packed]
         places = -(-len(clients) // lanes)
         lane_of = deal([*map(sum, costs)], lanes, places)
-        step_of = _deal_steps(costs, lane_of, max(map(len, batches)))
+        step_of = deal_steps(costs, lane_of, max(map(len, batches)))
 
         weight = np.zeros((lanes, places), np.float32)
         number = np.full((lanes, places), -1, np.int32)
         counts = np.zeros((lanes, steps, places), np.float32)
-        content: list[list[list[_Packed]]] = [[[] for _ in range(steps)] for _ in range(lanes)]
+        content: list[list[list[PackedRow]]] = [[[] for _ in range(steps)] for _ in range(lanes)]
         taken = [0] * lanes
         for i, client in enumerate(clients):
             lane, place = lane_of[i], taken[lane_of[i]]
@@ -98,23 +109,23 @@ class Planner:
                 count = len(batch) if self.reduction == "example" else sum(len(example.target) for example in batch)
                 counts[lane, step, place] = count
                 content[lane][step] += [
-                    _Packed(row.width, place, 1 / max(1, count), [batch[member] for member in row.members])
+                    PackedRow(row.width, place, 1 / max(1, count), [batch[member] for member in row.members])
                     for row in rows
                 ]
 
-        cells = [step for lane in content for step in lane]
-        _even_out(cells, self.layout.row_widths)
+        for same_step in zip(*content):
+            even_out(same_step, self.layout.row_widths)
         shape = self._shape(content)
-        dealt = _dealt(shape, content)
+        dealt = deal_rows(shape, content)
         blocks = tuple(_fill(block, part, self.prompt_rows) for block, part in zip(shape, dealt))
-        flights = _used(dealt)
+        flights = flights_used(dealt)
         every = [example for client in batches for batch in client for example in batch]
         tokens = sum(len(example.query) + len(example.target) - 1 for example in every)
         return Plan(
             Cohort(blocks, counts, flights, weight, number),
             shape,
             real_positions=tokens + self.prompt_rows * len(every),
-            computed_positions=_positions(shape, flights) * lanes,
+            computed_positions=positions(shape, flights) * lanes,
             real_tokens=tokens,
         )
 
@@ -123,7 +134,7 @@ class Planner:
         lengths = [self.prompt_rows + len(query) + len(target) - 1 for query, target in batch]
         return pack(lengths, self.layout.row_widths)
 
-    def _shape(self, content: "_Content") -> Shape:
+    def _shape(self, content: Content) -> Shape:
         """The cohort's rung of the ladder: a shape in use that wastes little on it, or its own, rounded up.
 
         Rows and labels of a flight are rounded up on a geometric ladder, so that a run meets few shapes; labels get
@@ -136,13 +147,13 @@ class Planner:
             most = round_up(max(sum(row.width == width for row in cell) for cell in cells), ratio)
             flights = -(-most // max(1, self.layout.positions_per_flight // width))
             rows = -(-most // flights)
-            free = Block(width, flights, rows, labels=_UNBOUNDED)
-            labels = max(sum(row.labels for row in flight) for cell in cells for flight in _flights(cell, free))
+            free = Block(width, flights, rows, labels=UNBOUNDED)
+            labels = max(sum(row.labels for row in flight) for cell in cells for flight in flights_of(cell, free))
             own.append(Block(width, 2 * flights, rows, round_up(math.ceil(ratio * labels), ratio)))
 
         def cost(shape: Shape) -> float:
-            dealt = _dealt(shape, content)
-            return math.inf if dealt is None else _positions(shape, _used(dealt))
+            dealt = deal_rows(shape, content)
+            return math.inf if dealt is None else positions(shape, flights_used(dealt))
 
         limit = ratio * cost(tuple(own))
         close = [(paid, shape) for shape in self.shapes if (paid := cost(shape)) <= limit]
@@ -151,93 +162,7 @@ class Planner:
         return min(close, default=(limit, tuple(own)))[1]
 
 
-class _Packed(NamedTuple):
-    """A row's content: its owner's place in the lane, the weight of its labels, its examples."""
-
-    width: int
-    place: int
-    scale: float
-    examples: list[Encoded]
-
-    @property
-    def labels(self) -> int:
-        return sum(len(example.target) for example in self.examples)
-
-
-def _even_out(cells: list[list[_Packed]], widths: Sequence[int]) -> None:
-    """Merges narrow rows of a client into wide rows that stand empty in its cell.
-
-    All cells (a lane's step each) have the same shape, so where one cell needs many wide rows, the others would
-    compute as many empty ones beside their narrow rows.
-    """
-    for narrow, wide in reversed(list(itertools.pairwise(widths))):
-        needed = max(sum(row.width == wide for row in cell) for cell in cells)
-        for cell in cells:
-            spare = needed - sum(row.width == wide for row in cell)
-            by_place: dict[int, list[_Packed]] = {}
-            for row in cell:
-                if row.width == narrow:
-                    by_place.setdefault(row.place, []).append(row)
-            size = wide // narrow
-            groups = [rows[i : i + size] for rows in by_place.values() for i in range(0, len(rows), size)]
-            merged = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)[:spare]
-            gone = {id(row) for group in merged for row in group}
-            cell[:] = [row for row in cell if id(row) not in gone]
-            for group in merged:
-                examples = [example for row in group for example in row.examples]
-                cell.append(group[0]._replace(width=wide, examples=examples))
-
-
-_Content = list[list[list[_Packed]]]  # rows of each lane and step
-_Dealt = list[list[list[list[_Packed]]]]  # rows of each lane, step and flight, all of one width
-_UNBOUNDED = 2**62
-
-
-def _deal_steps(costs: Sequence[Sequence[int]], lane_of: Sequence[int], steps: int) -> list[np.ndarray]:
-    """The step of the round in which each client takes each of its own: in order, and the load even in every lane.
-
-    No step of one client waits for another client's, so who has few steps may take them at any time.
-    """
-    load = np.zeros((max(lane_of) + 1, steps))
-    step_of: list[np.ndarray] = [np.zeros(0, int)] * len(costs)
-    for client in sorted(range(len(costs)), key=lambda i: -len(costs[i])):
-        lane, own = load[lane_of[client]], costs[client]
-        step_of[client] = np.sort(np.argsort(lane, kind="stable")[: len(own)])
-        lane[step_of[client]] += own
-    return step_of
-
-
-def _flights(cell: list[_Packed], block: Block) -> list[list[_Packed]] | None:
-    """Deals a cell's rows of the block's width to as few flights as hold them, labels evenly; None if none do."""
-    rows = [row for row in cell if row.width == block.width]
-    for flights in range(-(-len(rows) // max(1, block.rows)), block.flights + 1):
-        flight_of = deal([row.labels for row in rows], flights, block.rows)
-        dealt = [[row for row, f in zip(rows, flight_of) if f == flight] for flight in range(flights)]
-        if all(sum(row.labels for row in flight) <= block.labels for flight in dealt):
-            return dealt
-    return None
-
-
-def _dealt(shape: Shape, content: _Content) -> list[_Dealt] | None:
-    """Every block's rows by lane, step and flight, or None where the shape cannot hold them."""
-    widths = {row.width for lane in content for cell in lane for row in cell}
-    if not widths <= {block.width for block in shape}:
-        return None
-    dealt = [[[_flights(cell, block) for cell in lane] for lane in content] for block in shape]
-    return None if any(cell is None for block in dealt for lane in block for cell in lane) else dealt
-
-
-def _used(dealt: Sequence[_Dealt]) -> np.ndarray:
-    """Flights in use, `[S, blocks]` int32: as many as the lane with the most needs."""
-    return np.array([[max(map(len, cells)) for cells in zip(*block)] for block in dealt], np.int32).T
-
-
-def _positions(shape: Shape, flights: np.ndarray) -> int:
-    """Positions computed in one lane."""
-    return int(flights.sum(0) @ [block.rows * block.width for block in shape])
-
-
-def _fill(block: Block, dealt: _Dealt, prompt_rows: int) -> Rows:
+def _fill(block: Block, dealt: Dealt, prompt_rows: int) -> Rows:
     """The block's arrays, `[M, S, Q, R, T]` and `[M, S, Q, N]`: one vectorized write for each array."""
     lead = (len(dealt), len(dealt[0]), block.flights)
     row_start, label_start = [], []  # of each example, in the flattened arrays

@@ -21,6 +21,10 @@ EXPERIMENTS = {
     "figure6": [f"dolly,dirichlet,{m},{k}" for k in ("k5", "k20") for m in _EQUAL],
     "figure7": [f"dolly,{split},perfit,r16" for split in _BOTH],
     "figure8": [f"dolly,pathological,perfit,r16,{metric}" for metric in ("first", "second", "mixed")],
+    # Not in the paper: dispatch from the global module (Section 4.1) instead of to the selected clients (Algorithm 2).
+    "dispatch": [
+        f"dolly,{split},{m},global" for split in _BOTH for m in ("perfit,r12", "perfit,r16", "perfit,unequal")
+    ],
     # Section 5.2, "Impact of Initialization".
     "initialization": [f"dolly,pathological,{m},{i}" for m in ("fit", "perfit,r12") for i in ("uniform", "gaussian")],
 }

@@ -16,6 +16,7 @@ and figure.
     unequal                                     sparsity 0, 1/4, 1/2 for a third of the clients each
     first second mixed                          importance metric
     vanilla gaussian uniform                    initialization of the LoRA
+    selected global                             dispatch
     k5 k20                                      5 or 20 % of the clients in a round
 
 Cost with a Llama of 260,032 parameters: about a minute a run. README.md has what to expect.
@@ -35,6 +36,7 @@ SETTINGS = {
     "k20": {"clients_per_round": 8},
     **{name: {"metric": name} for name in ("first", "second", "mixed")},
     **{name: {"init": name} for name in ("vanilla", "gaussian", "uniform")},
+    **{name: {"dispatch": name} for name in ("selected", "global")},
 }
 
 

@@ -147,10 +147,18 @@ def method(config: ConfigDict, model: pj.Backbone, masks: pf.Masks) -> tuple[Alg
         made = pf.perfit(model.loss, masks, client_optimizer=optimizer, dispatch=config.dispatch, **client)
         return made, masks.adapter
     if config.method == "local":
-        start = pj.read_adapter(config.start, "last") if config.start else masks.adapter
+        start = started(config.start, masks) if config.start else masks.adapter
         return pj.local(model.loss, optimizer=optimizer, clients=len(masks), **client), start
     made = pj.fed_avg(model.loss, client_optimizer=optimizer, server_optimizer=optax.sgd(1.0), **client)
     return made, masks.adapter
+
+
+def started(workdir: str, masks: pf.Masks) -> Adapter:
+    """The LoRA that a FIT run has left."""
+    adapter = pj.read_adapter(workdir, "last")
+    if not isinstance(adapter, dict) or pf.Space.of(adapter) != masks.space:
+        raise InputError(f"start = {workdir} holds no LoRA of rank {masks.space.rank} on these targets; give a FIT run")
+    return adapter
 
 
 def lora(config: ConfigDict, model: pj.Backbone, rank: int, init: str) -> Adapter:

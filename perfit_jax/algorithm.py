@@ -17,6 +17,7 @@ import optax
 
 from perfit_jax.aggregate import dispatched, owners_sums
 from perfit_jax.masks import Masks
+from perfit_jax.space import Space
 from profit_jax.errors import InputError
 from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_steps
 from profit_jax.federated.client import Trained, local_training
@@ -51,6 +52,8 @@ def perfit(
     space = masks.space
 
     def init(adapter: Adapter) -> Modules:
+        if Space.of(adapter) != space:
+            raise InputError(f"the masks are over a LoRA of rank {space.rank}; start from it, which is masks.adapter")
         held = Masks(adapter, masks.bitmaps)
         return Modules(jnp.asarray(held.values()), jnp.asarray(held.indices()), jnp.zeros((), jnp.int32))
 

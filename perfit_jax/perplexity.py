@@ -14,6 +14,7 @@ from perfit_jax.groups import groups
 from profit_jax.data.cohort import Layout, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
+from profit_jax.errors import InputError
 from profit_jax.experiment import Evaluation
 from profit_jax.federated import Algorithm
 from profit_jax.federated.client import losses
@@ -44,6 +45,8 @@ class Perplexity:
           clients_at_once: clients whose adapters are in memory together, for each lane.
           group: the clients' resource groups `[n]`, recorded with their rows.
         """
+        if not clients.sizes.all():
+            raise InputError(f"client {int(np.argmin(clients.sizes))} has no test examples")
         layout = layout or Layout()
         data = EncodedClients(clients, encoder or Encoder(algorithm.loss.tokenizer))
         planner = Planner(layout, prompt_rows=0, reduction="token")

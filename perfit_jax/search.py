@@ -32,7 +32,8 @@ from profit_jax.errors import InputError
 from profit_jax.federated import sampling
 from profit_jax.federated.algorithm import LossFunction
 from profit_jax.federated.client import moments
-from profit_jax.federated.mesh import over_clients
+from profit_jax.federated.local import put, take
+from profit_jax.federated.mesh import over_clients, place_state
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
 
 
@@ -84,6 +85,8 @@ def search(
         raise InputError(f"the search needs one pruning epoch at least, not {epochs}")
     adapter = lora(backbone, rank=expanded_rank(rank, sparsity), targets=targets, init=init, seed=seed)
     check_gradients_exist(adapter)
+    if not clients.sizes.all():
+        raise InputError(f"client {int(np.argmin(clients.sizes))} has no training examples to search with")
     layout = layout or Layout()
     space, data = Space.of(adapter), EncodedClients(clients, encoder or Encoder(backbone.tokenizer))
     ranks, parts = budget(rank, sparsity, len(clients)), space.groups(scope)
@@ -96,22 +99,26 @@ def search(
 
     def plan(item: tuple[np.ndarray, int]) -> Cohort:
         group, epoch = item
-        return planner(group, [_batches(data, int(client), seed, epoch, batch_size) for client in group]).cohort
+        batches = [_batches(data, int(client), seed, epoch, batch_size) for client in group]
+        return planner(np.where(group < 0, -1, np.arange(len(group))), batches).cohort
+
+    def placed(masks: Array) -> Array:
+        return place_state(masks, mesh, over_clients=True) if mesh else masks
 
     passes = [(group, epoch) for group in members for epoch in range(epochs)]
     with tqdm(total=len(passes), unit="step", disable=not progress, desc="search") as bar:
-        for (_, epoch), planned in zip(passes, prefetch(plan, passes)):
-            place, present = planned.client, planned.client >= 0
+        for (group, epoch), planned in zip(passes, prefetch(plan, passes)):
             if epoch == 0:
-                masks = jnp.ones((*place.shape, space.size), bool)
-            density = (ranks[place] / space.rank) ** ((epoch + 1) / epochs)
+                masks = jnp.ones((len(group), space.size), bool)
+            density = (ranks[group] / space.rank) ** ((epoch + 1) / epochs)
             keep = np.stack([np.rint(part.piece * density) for part in parts], -1).astype(np.int32)
             cohort = over_clients(planned, mesh) if mesh else planned
-            masks, finite = prune(backbone.frozen, theta, masks, cohort, keep)
-            if len(wrong := place[present & ~np.asarray(finite)]):
-                raise InputError(f"client {wrong[0]}: the loss or its gradient is not finite, so nothing can be ranked")
+            masks, faults = prune(backbone.frozen, theta, placed(masks), cohort, keep)
+            if np.any(faults):  # the client at fault may spoil the scores, but not the losses, of others in its flight
+                client = group[planned.client.ravel()[np.argmax(faults)]]
+                raise InputError(f"client {client}: the loss or its gradient is not finite, so nothing can be ranked")
             if epoch == epochs - 1:
-                bitmaps[place[present]] = np.asarray(to_bitmaps(masks))[present]
+                bitmaps[group[group >= 0]] = np.asarray(to_bitmaps(masks))[group >= 0]
             bar.update()
     return Masks(adapter, bitmaps)
 
@@ -128,8 +135,11 @@ def check_gradients_exist(adapter: Adapter) -> None:
 
 
 def pruning(loss: LossFunction, space: Space, metric: Metric, scope: Scope) -> Callable:
-    """The compiled step of one pruning epoch: `(frozen, theta [size], masks [M, C, size], cohort, keep [M, C, parts])`
-    -> masks, and whether the client's scores were finite `[M, C]`."""
+    """The compiled step of one pruning epoch, for a group of g clients of which `cohort.client` names the places.
+
+    `(frozen, theta [size], masks [g, size] bool, cohort, keep [g, parts])` -> masks after pruning, and faults `[M, C]`:
+    2 where a client's loss was not finite, 1 where only its scores were not.
+    """
 
     def step(frozen: Frozen, theta: Array, masks: Array, cohort: Cohort, keep: Array) -> tuple[Array, Array]:
         def lane(masks: Array, batches: Batch, counts: Array, keep: Array) -> tuple[Array, Array]:
@@ -139,11 +149,12 @@ def pruning(loss: LossFunction, space: Space, metric: Metric, scope: Scope) -> C
             )
             fisher = None if taken.square is None else space.flatten(taken.square)
             scores = importance(metric, own, space.flatten(taken.gradient), fisher)
-            return jax.vmap(functools.partial(survivors, space, scope))(scores, masks, keep), jnp.isfinite(scores).all(
-                1
-            )
+            pruned = jax.vmap(functools.partial(survivors, space, scope))(scores, masks, keep)
+            return pruned, jnp.where(jnp.isfinite(taken.losses).all(0), ~jnp.isfinite(scores).all(1), 2)
 
-        return jax.vmap(lane, spmd_axis_name="clients")(masks, cohort.batches, cohort.counts, keep)
+        own, most = take((masks, keep), cohort.client)
+        pruned, faults = jax.vmap(lane, spmd_axis_name="clients")(own, cohort.batches, cohort.counts, most)
+        return put(masks, cohort.client, pruned), jnp.where(cohort.client < 0, 0, faults)
 
     return jax.jit(step, donate_argnums=2)
 

@@ -120,6 +120,11 @@ def test_local_tuning_goes_on_from_fit(world, tmp_path):
     assert lines(tmp_path / "local" / "metrics.jsonl")[0]["bytes_up"] == 0
 
 
+def test_local_tuning_starts_from_nothing_but_a_fit_run(world, tmp_path):
+    done = perfit(world, "local", f"--config.start={world / 'perfit-r16'}", f"--workdir={tmp_path / 'local'}")
+    assert done.returncode == 2 and "holds no LoRA of rank 8 on these targets; give a FIT run" in done.stderr
+
+
 BAD_PERFIT = {
     "vanilla": ("perfit,vanilla", [], "PerFIT cannot search from init vanilla"),
     "rank not whole": ("perfit", ["--config.sparsity=(0.3,)"], "the nearest sparsity that fits is 0.2727"),

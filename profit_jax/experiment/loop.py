@@ -121,7 +121,8 @@ def train(
             stats, done = jax.device_get(stats), done + 1
             row = {"round": done, **_row(stats), "seconds": time.perf_counter() - started}
             if not np.isfinite(row["loss"]):
-                raise InputError(f"the loss of round {done} is {row['loss']}; lower a learning rate")
+                client = planned.cohort.client.ravel()[np.argmax(~np.isfinite(stats.losses.value))]
+                raise InputError(f"the loss of round {done} is {row['loss']}, client {client}'s; lower a learning rate")
             took_part = _cohort_row(algorithm, state, planned.cohort.client, stats)
             row |= {"bytes_up": sum(took_part["bytes_up"]), "bytes_down": sum(took_part["bytes_down"])}
             measured = Evaluation({})

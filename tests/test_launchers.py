@@ -200,6 +200,29 @@ def test_bench_prints_one_line_with_its_numbers():
     assert line["share_of_matrix_rate"] > 0 and line["seconds_per_client_step"] > 0
 
 
+def test_bench_measures_the_aggregation_beside_a_copy():
+    small = ["--config.shape.width=32", "--config.shape.head_width=8", "--config.shape.layers=2", "--config.rounds=1"]
+    sizes = ["--config.clients=6", "--config.clients_per_round=2", "--config.sparsity=(0.0,0.5)"]
+    done = launch("bench", "--config=configs/bench.py", "--config.measure=aggregation", *small, *sizes)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    # Q, K and V of 2 layers, 32 -> 6 x 8: rank 16 and its half.
+    assert line["coordinates"] == 16 * 2 * 3 * (32 + 48) and line["owned"] == [8 * 480, 16 * 480]
+    assert line["aggregation_gb_per_second"] > 0 and line["copy_gb_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_a_hundred_clients_at_the_shapes_of_llama_2_7b_aggregate_within_12_gib():
+    """100 masks of 6.3 of 12.6 million coordinates, their packed modules, and the aggregation of ten of them."""
+    fields = ["--config.measure=aggregation", "--config.clients_per_round=10"]
+    done = launch("bench", "--config=configs/bench.py:llama2_7b", *fields, optimized=True)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["clients"] == 100 and line["owned"] == [32 * 3 * (4096 * 8 + 8 * 4096)]
+    assert line["state_gib"] == pytest.approx(100 * 6_291_456 * 8 / 2**30, abs=0.01)
+    assert line["peak_memory_gib"] < 12
+
+
 @pytest.mark.real_data
 def test_positions_computed_per_real_position_on_real_lengths(real_data, stories, tmp_path):
     """32 clients x 16 steps x 32 examples: at most 1.45 on one lane and 1.7 on four, in every partition."""

@@ -61,7 +61,20 @@ def test_lora_counts_its_parameters():
     assert trees.count(lora(worlds.backbone(), rank=3, targets=("q", "k"))) == 2 * 3 * ((16 + 16) + (16 + 8))
 
 
-@pytest.mark.parametrize("settings", [{"rank": 0}, {"targets": ()}, {"targets": ("query",)}])
+@pytest.mark.parametrize("init", ["gaussian", "uniform"])
+def test_symmetric_initializations_have_variance_one_over_the_width(init):
+    """16 wide, 25,600 draws of each factor: the mean square lies within 5 of its own standard deviations of 1 / 16."""
+    factors = lora(worlds.backbone(), rank=800, targets=("q",), init=init)["lora"]["q"]
+    kurtosis = {"gaussian": 3.0, "uniform": 1.8}[init]
+    for leaf in (np.asarray(factors["a"]), np.asarray(factors["b"])):
+        deviation = np.sqrt((kurtosis - 1) / leaf.size)
+        assert abs(np.square(leaf).mean() * 16 - 1) < 5 * deviation
+        assert abs(leaf.mean()) < 5 * (1 / 16 / leaf.size) ** 0.5
+        assert (np.abs(leaf).max() <= (3 / 16) ** 0.5) == (init == "uniform")
+    assert (np.asarray(factors["a"]).ravel() != np.asarray(factors["b"]).ravel()).any()
+
+
+@pytest.mark.parametrize("settings", [{"rank": 0}, {"targets": ()}, {"targets": ("query",)}, {"init": "zeros"}])
 def test_loras_that_cannot_be_are_refused(settings):
     with pytest.raises(InputError):
         lora(worlds.backbone(), **settings)

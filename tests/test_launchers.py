@@ -120,6 +120,28 @@ def test_local_tuning_goes_on_from_fit(world, tmp_path):
     assert lines(tmp_path / "local" / "metrics.jsonl")[0]["bytes_up"] == 0
 
 
+def test_an_experiment_does_its_runs_once_and_draws_them(world, tmp_path):
+    fields = [
+        "--experiment=figure7",
+        "--config=configs/perfit/demo.py",
+        f"--model={world / 'model'}",
+        f"--data=dolly:{world / 'instructions.jsonl'}",
+        f"--out={tmp_path}",
+        "--set=rounds=1",
+        "--set=pruning_epochs=1",
+    ]
+    for _ in range(2):
+        done = launch("perfit_experiment", *fields)
+        assert done.returncode == 0, done.stderr
+    runs = sorted(path.name for path in tmp_path.glob("dolly-*"))
+    assert runs == ["dolly-dirichlet-perfit-r16-seed0", "dolly-pathological-perfit-r16-seed0"]
+    for run in runs:
+        assert [row["round"] for row in lines(tmp_path / run / "metrics.jsonl")] == [1]
+    for split in ("dirichlet", "pathological"):
+        drawn = {path.name for path in (tmp_path / "figures" / f"dolly-{split}").glob("*.png")}
+        assert {"perplexity.png", "mask_similarity_PerFIT_R_=_16.png"} <= drawn
+
+
 def test_local_tuning_starts_from_nothing_but_a_fit_run(world, tmp_path):
     done = perfit(world, "local", f"--config.start={world / 'perfit-r16'}", f"--workdir={tmp_path / 'local'}")
     assert done.returncode == 2 and "holds no LoRA of rank 8 on these targets; give a FIT run" in done.stderr

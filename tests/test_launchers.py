@@ -153,11 +153,6 @@ BAD_PERFIT = {
     "no such category": ("fit", ["--config.category=topic"], "no column 'topic' for the category"),
     "too few classes": ("fit", ["--config.classes_per_client=14"], "the data have 13 classes"),
     "no test rows": ("fit", ["--config.size=2"], "client 0 has 2 rows: a test fraction of 0.2 leaves no test rows"),
-    "too many clients": ("fit,equal", ["--config.clients=99"], "99 clients of 20 rows need 1980, and there are 780"),
-    "no such file": ("fit", ["--config.data=nowhere.json"], "nowhere.json: neither a file that exists nor a known set"),
-    "start without local": ("fit", ["--config.start=x"], "start is for method local"),
-    "unknown split": ("fit", ["--config.split=iid"], "unknown split 'iid'"),
-    "unknown setting": ("fit,r13", [], "unknown setting 'r13'"),
 }
 
 

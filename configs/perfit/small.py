@@ -19,7 +19,8 @@ and figure.
     selected global                             dispatch
     k5 k20                                      5 or 20 % of the clients in a round
 
-Cost with a Llama of 260,032 parameters: about a minute a run. README.md has what to expect.
+Cost with a Llama of 260,032 parameters: one to two minutes a run on two CPU cores. Expected after round 10
+(pathological): perplexity 35 for FIT, 49 for perfit,r12, 54 for perfit,r16 (README.md says why PerFIT is worse here).
 """
 
 from ml_collections import ConfigDict

@@ -84,6 +84,8 @@ def check(config: ConfigDict) -> None:
             "PerFIT cannot search from init vanilla: B is zero, so all importance scores of A would be too; choose "
             "gaussian or uniform"
         )
+    if config.method == "perfit":
+        pf.budget(config.rank, tuple(config.sparsity), config.clients)
 
 
 def split(config: ConfigDict, examples: Sequence[Example]) -> list[np.ndarray]:

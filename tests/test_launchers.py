@@ -164,6 +164,7 @@ def test_bad_input_of_perfit_is_one_line_that_names_it(world, tmp_path, case):
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and said in errors[0]
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists(), "a corrected command may use the same workdir"
 
 
 def test_a_row_without_a_response_is_counted_in_a_warning(world, tmp_path):

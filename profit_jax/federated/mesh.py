@@ -23,7 +23,7 @@ def over_clients(cohort: Cohort, mesh: Mesh) -> Cohort:
     return jax.device_put(cohort, Cohort(batches=lane, counts=lane, flights=whole, weight=lane, client=lane))
 
 
-def place_state(state: Tree, mesh: Mesh, *, over_clients: bool) -> Tree:
+def place_state(state: Tree, mesh: Mesh, *, over_clients: bool = False) -> Tree:
     """Places a state: whole on every device, or with the first axis over the devices where their number divides it."""
 
     def spec(leaf: Array) -> PartitionSpec:
@@ -31,8 +31,3 @@ def place_state(state: Tree, mesh: Mesh, *, over_clients: bool) -> Tree:
         return PartitionSpec("clients") if divided else PartitionSpec()
 
     return jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec(leaf))), state)
-
-
-def everywhere(tree: Tree, mesh: Mesh) -> Tree:
-    """Places a whole copy of the tree on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

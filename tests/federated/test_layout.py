@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from profit_jax.federated import centralized, fed_avg, fed_sgd
-from profit_jax.federated.mesh import client_mesh, everywhere, over_clients
+from profit_jax.federated.mesh import client_mesh, over_clients, place_state
 from tests import worlds
 
 DATA = worlds.encoded(worlds.clients((7, 5, 9, 6, 4, 8, 5, 6)))
@@ -26,7 +26,7 @@ def run(name: str, cohort, mesh=None) -> np.ndarray:
     algorithm = ALGORITHMS[name]()
     state = algorithm.init(worlds.prompt())
     if mesh:
-        state, cohort = everywhere(state, mesh), over_clients(cohort, mesh)
+        state, cohort = place_state(state, mesh), over_clients(cohort, mesh)
     for _ in range(2):
         state, _ = algorithm.round(state, cohort)
     return np.asarray(state.adapter["prompt"])
@@ -118,8 +118,8 @@ def compiled(name: str, steps: int) -> dict[str, list[str]]:
     drawn = worlds.batches(DATA, CHOSEN, steps=steps, batch=3)
     algorithm = ALGORITHMS[name]()
     cohort = over_clients(worlds.plan(CHOSEN, drawn, lanes=8, positions_per_flight=64).cohort, mesh)
-    state = everywhere(algorithm.init(worlds.prompt()), mesh)
-    return computations(algorithm.compiled.lower(everywhere(LOSS.frozen, mesh), state, cohort).compile().as_text())
+    state = place_state(algorithm.init(worlds.prompt()), mesh)
+    return computations(algorithm.compiled.lower(place_state(LOSS.frozen, mesh), state, cohort).compile().as_text())
 
 
 @pytest.mark.parametrize("name", ["fed_avg", "fed_sgd"])

@@ -12,7 +12,7 @@ from perfit_jax import Masks
 from profit_jax.adapters import lora
 from profit_jax.data.cohort import Layout, Planner
 from profit_jax.data.encode import Encoded, Encoder
-from profit_jax.federated.mesh import everywhere, over_clients
+from profit_jax.federated.mesh import over_clients, place_state
 from profit_jax.typing import Adapter, Array, Rows
 from tests import worlds
 
@@ -210,7 +210,7 @@ def run(algorithm, like: Adapter, cohorts: Sequence, mesh=None):
     """The state after rounds on these cohorts, and the statistics of each."""
     state, recorded = algorithm.init(like), []
     if mesh:
-        state, cohorts = everywhere(state, mesh), [over_clients(cohort, mesh) for cohort in cohorts]
+        state, cohorts = place_state(state, mesh), [over_clients(cohort, mesh) for cohort in cohorts]
     for cohort in cohorts:
         state, stats = algorithm.round(state, cohort)
         recorded.append(jax.device_get(stats))

@@ -15,7 +15,7 @@ import perfit_jax as pf
 import profit_jax as pj
 from profit_jax.errors import InputError
 from profit_jax.federated import fed_avg
-from profit_jax.federated.mesh import client_mesh, everywhere, over_clients
+from profit_jax.federated.mesh import client_mesh, over_clients, place_state
 from tests import worlds
 from tests.perfit import plain
 
@@ -244,8 +244,8 @@ def over_eight_devices():
     algorithm, like, _, chosen, steps = _through_the_decoder()
     mesh = client_mesh(8)
     cohort = over_clients(plain.planner(lanes=8, positions_per_flight=64)(chosen, steps, range(1, 9)).cohort, mesh)
-    state = everywhere(algorithm.init(like), mesh)
-    frozen = everywhere(algorithm.loss.frozen, mesh)
+    state = place_state(algorithm.init(like), mesh)
+    frozen = place_state(algorithm.loss.frozen, mesh)
     program = algorithm.compiled.lower(frozen, state, cohort).compile()
     state, _ = program(frozen, state, cohort)
     return program.as_text(), plain.dense(algorithm, state, 8)

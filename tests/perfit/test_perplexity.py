@@ -8,7 +8,7 @@ import pytest
 
 import perfit_jax as pf
 from profit_jax.federated import fed_avg
-from profit_jax.federated.mesh import client_mesh, everywhere
+from profit_jax.federated.mesh import client_mesh, place_state
 from tests import worlds
 from tests.perfit import plain
 
@@ -40,7 +40,7 @@ def measured(algorithm, masks, mesh=None, clients_at_once=16, **layout):
         clients_at_once=clients_at_once,
         group=np.array([0, 0, 1, 1]),
     )
-    return perplexity(everywhere(state, mesh) if mesh else state)
+    return perplexity(place_state(state, mesh) if mesh else state)
 
 
 @pytest.mark.parametrize(

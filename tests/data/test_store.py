@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from profit_jax.data import sni, statistics, store, tiny
+from profit_jax.data.tiny import corpus, training
 from profit_jax.data.corpus import Corpus
 from profit_jax.data.examples import Example
 from profit_jax.data.partition import PARTITIONS
@@ -92,7 +93,7 @@ def test_validation_and_test_clients_are_the_same_in_all_partitions(data: Path) 
 def test_task_descriptions_come_with_the_store(source: Path, data: Path) -> None:
     tasks = sni.open(data / "mhf").tasks
     assert list(tasks) == [path.stem for path in sni.task_files(source)]
-    read = sni.read_task(source / "task001_text_completion_1.json")
+    read = sni.read_task(source / "task001_tiny_keyword_tagging_1.json")
     assert tasks[read.name].positive_examples == read.positive_examples
     assert tasks[read.name].definition == read.definition
 
@@ -192,7 +193,7 @@ def test_an_interrupted_write_leaves_nothing_that_opens_and_is_redone(
     with pytest.raises(InputError, match="no prepared partition"):
         sni.open(tmp_path / "federated_sni" / "hhf")
     assert not prepare(source, tmp_path, partitions=["hhf"], chunk_size=CHUNK)["hhf"].reused
-    assert len(sni.open(tmp_path / "federated_sni" / "hhf").train) == 24
+    assert len(sni.open(tmp_path / "federated_sni" / "hhf").train) == len(training.TRAIN) * INSTANCES // CHUNK
 
 
 def test_a_folder_without_a_partition_says_what_to_open(data: Path, tmp_path: Path) -> None:
@@ -216,7 +217,9 @@ def test_dropped_instances_and_small_types_are_warned_of_once_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tasks = tiny.write(tmp_path, instances=INSTANCES)
-    for name, kept in (("task013_question_answering_1", 10), ("task014_question_answering_2", 5)):
+    first, second = (path.stem for path in sorted(tasks.glob("*_pos_tagging_[12].json")))
+    next(tasks.glob("*_pos_tagging_3.json")).unlink()
+    for name, kept in ((first, 10), (second, 5)):
         task = json.loads((tasks / f"{name}.json").read_text())
         for instance in task["Instances"][kept:]:
             instance["output"] = [""]
@@ -224,20 +227,22 @@ def test_dropped_instances_and_small_types_are_warned_of_once_and_counted(
     with caplog.at_level(logging.WARNING, logger="absl"):
         prepare(tmp_path, tmp_path, chunk_size=40)
     assert [record.getMessage() for record in caplog.records] == [
-        "dropped instances without an answer: 45, the first in task013_question_answering_1.json",
-        "left out 1 of 12 task types, too small for one client; the largest is Question Answering with 15 instances",
+        f"dropped instances without an answer: 45, the first in {first}.json",
+        "left out 1 of 41 task types, too small for one client; the largest is Pos Tagging with 15 instances",
     ]
     for name in PARTITIONS:
         opened = sni.open(tmp_path / "federated_sni" / name)
         report = opened.report
-        assert (report.dropped, report.first_dropped) == (45, "task013_question_answering_1.json")
-        assert report.too_small == {"Question Answering": 15}
-        assert report.instances == 26 * INSTANCES - 45
-        assert all(example.task_type != "Question Answering" for example in everything(opened.train))
+        assert (report.dropped, report.first_dropped) == (45, f"{first}.json")
+        assert report.too_small == {"Pos Tagging": 15}
+        assert report.instances == (len(corpus.RULES) - 1) * INSTANCES - 45
+        assert all(example.task_type != "Pos Tagging" for example in everything(opened.train))
 
 
 def test_a_split_without_clients_is_an_error(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no train clients of chunk_size 500: the largest train task type, .* has 60"):
+    with pytest.raises(
+        InputError, match=r"no train clients of chunk_size 500: the largest train task type, .* has 210"
+    ):
         prepare(source, tmp_path / "a", chunk_size=500)
     tasks = tmp_path / "tasks"
     tasks.mkdir()

@@ -1,0 +1,129 @@
+"""What the embedded model is pretrained on: text about the small world, and tasks of the training types, explained.
+
+Every task here comes with its definition or with examples, or at least with the name of its type. A client's query
+comes with none of them: the rule is what a soft prompt has to call up.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from profit_jax.data.tiny import lexicon, world
+from profit_jax.data.tiny.forms import Draw
+from profit_jax.data.tiny.rules import Rule
+from profit_jax.data.tiny.training import TRAIN
+from profit_jax.data.tiny.world import article, capital, pick
+from profit_jax.rng import generator
+
+# Labels that definitions bind anew in every other document, so that binding a label is a skill of the model's.
+LABELS = lexicon.words(
+    "yes no true false good bad positive negative same different right wrong up down kind plain one two up old new big "
+    "small hot cold girl boy woman man female male sincere ironic asking telling known unknown sense nonsense praise "
+    "blame she he irony"
+)
+
+
+def documents(seed: int) -> Iterator[tuple[str, str]]:
+    """An endless stream of (context, answer): what is read, and what the model is to say after it.
+
+    Text has no context. Of the documents 20 % are text, 45 % a task after its definition, 20 % a task after its type's
+    name or nothing but a request, 15 % a task after examples, in the form of Wang et al. 2022.
+    """
+    for number in itertools.count():
+        draw = generator(seed, "documents", number)
+        yield document(draw)
+
+
+def document(draw: Draw) -> tuple[str, str]:
+    """Draws one."""
+    share = draw.random()
+    if share < 0.2:
+        return "", text(draw)
+    rule = TRAIN[int(draw.integers(len(TRAIN)))]
+    labels = [LABELS[i] for i in draw.choice(len(LABELS), len(rule.labels), replace=False)]
+    if draw.integers(2):
+        labels = []
+    if share < 0.85:
+        query, answer = rule.instance(draw, labels if share < 0.65 else ())
+        heading = rule.define(labels) if share < 0.65 else pick(draw, [f"{rule.type}.", "Do the task."])
+        return f"{heading}\n{query}\n", answer
+    return shots(draw, rule, labels)
+
+
+def shots(draw: Draw, rule: Rule, labels: list[str]) -> tuple[str, str]:
+    """One or two solved examples, with or without the definition, and the next query."""
+    parts = [f"Definition: {rule.define(labels)}"] if draw.integers(2) else []
+    for number in range(1, int(draw.integers(2, 4))):
+        query, answer = rule.instance(draw, labels)
+        parts.append(f"Positive Example {number} -\nInput: {query}\nOutput: {answer}")
+    query, answer = rule.instance(draw, labels)
+    parts.append(f"Now complete the following example -\nInput: {query}\nOutput:\n")
+    return "\n\n".join(parts), answer
+
+
+def text(draw: Draw) -> str:
+    """Draws a story, a talk, an exchange of question and answer, a comparison or a fact."""
+    return _TEXTS[int(draw.integers(len(_TEXTS)))](draw)
+
+
+def _tale(draw: Draw) -> str:
+    scene = world.scene(draw)
+    why = f"{capital(scene.she)} {scene.past} the {scene.noun} because {scene.reason}."
+    end = pick(draw, [f"{capital(scene.she)} was {scene.feeling}.", why, f"Then {scene.she} left the {scene.place}."])
+    return f"{scene.text} {end}"
+
+
+def _exchange(draw: Draw) -> str:
+    scene, word = world.scene(draw), pick(draw, lexicon.WORDS_OF_QUESTIONS)
+    return f"{scene.text} {scene.question(word)} {capital(scene.answer(word))}."
+
+
+def _talk(draw: Draw) -> str:
+    talk = world.talk(draw)
+    act = talk.act
+    return f"{talk.text} {talk.speakers[0]}: {talk.reply} That was {article(act)} {act}."
+
+
+def _retold(draw: Draw) -> str:
+    scene = world.scene(draw)
+    return f"{scene.text} {scene.name} {scene.past} the {scene.thing} in the {scene.place} {lexicon.TIMES[scene.time]}."
+
+
+def _fact(draw: Draw) -> str:
+    female = bool(draw.integers(2))
+    name, noun = pick(draw, lexicon.FEMALE if female else lexicon.MALE), pick(draw, lexicon.NOUNS)
+    word = pick(draw, ["girl", "woman"] if female else ["boy", "man"])
+    kind = lexicon.KIND[noun]
+    return pick(
+        draw,
+        [
+            f"{name} is a {word}.",
+            f"{name} is {'female' if female else 'male'}.",
+            f"{capital(article(noun))} {noun} is {article(kind)} {kind}.",
+            f"{name} ate {article(noun)} {noun}." if kind == "food" else f"Nobody eats {article(noun)} {noun}.",
+        ],
+    )
+
+
+def _opinion(draw: Draw) -> str:
+    review = world.review(draw)
+    if review.positive == review.called:
+        return f"{review.remark} It was {'praise' if review.called else 'blame'}, and it was meant."
+    return f"{review.remark} It was not meant."
+
+
+def _shared(draw: Draw) -> str:
+    pair = world.pair(draw, pick(draw, ["noun", "place", "name"]))
+    word = getattr(pair.first, pair.shared)
+    return f"{pair.text} Both speak of {word if pair.shared == 'name' else f'the {word}'}."
+
+
+_TEXTS = (_tale, _tale, _exchange, _exchange, _talk, _retold, _fact, _opinion, _shared)
+
+
+def held_out(draw: np.random.Generator) -> tuple[str, str]:
+    """A task after its definition, as `documents` has them; for measuring a model."""
+    rule = TRAIN[int(draw.integers(len(TRAIN)))]
+    query, answer = rule.instance(draw)
+    return f"{rule.define()}\n{query}\n", answer

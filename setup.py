@@ -53,6 +53,7 @@ setup(
     packages=find_namespace_packages(
         include=["profit_jax*", "perfit_jax*", "launch*", "configs*"], exclude=["*.__pycache__", "*.__pycache__.*"]
     ),
+    package_data={"profit_jax.backbone": ["tiny/*"]},  # the embedded model
     install_requires=requirements,
     extras_require=extras,
     classifiers=[

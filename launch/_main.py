@@ -60,9 +60,14 @@ def run(main: Main) -> NoReturn:
     raise AssertionError("absl's run always exits")
 
 
+def arguments_of(name: str, **settings: object) -> list[str]:
+    """The arguments to Python with which a person would run a launcher."""
+    return [f"launch/{name}.py", *(f"--{key}={value}" for key, value in settings.items())]
+
+
 def launch(name: str, **settings: object) -> None:
-    """Runs a launcher as a person would, showing the command."""
-    arguments = [f"launch/{name}.py", *(f"--{key}={value}" for key, value in settings.items())]
+    """Runs a launcher, showing the command."""
+    arguments = arguments_of(name, **settings)
     print(f"\n$ python {shlex.join(arguments)}", flush=True)
     if status := subprocess.run([sys.executable, *arguments]).returncode:
         raise InputError(f"launch/{name}.py ended with status {status}")

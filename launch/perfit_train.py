@@ -123,6 +123,7 @@ def modules(
         scope=config.scope,
         targets=config.targets,
         init=init,
+        deviation=config.init_deviation or None,
         batch_size=config.mini_batch,
         reduction=config.reduction,
         clients_at_once=config.clients_at_once,
@@ -165,7 +166,8 @@ def started(workdir: str, masks: pf.Masks) -> Adapter:
 
 def lora(config: ConfigDict, model: pj.Backbone, rank: int, init: str) -> Adapter:
     """The LoRA that training starts from."""
-    return pj.lora(model, rank=rank, targets=config.targets, init=init, seed=config.seed)
+    deviation = config.init_deviation or None
+    return pj.lora(model, rank=rank, targets=config.targets, init=init, deviation=deviation, seed=config.seed)
 
 
 def group(config: ConfigDict, clients: int) -> np.ndarray:

@@ -7,8 +7,10 @@ A workdir of stage 1 gives `training_loss` and `training_norms`, one of stage 2 
 
 A workdir of PerFIT, FIT or local training gives `training_loss` and `training_norms` too, `perplexity`,
 `perplexity_clients` (from two labels on) and `mask_similarity_<label>`, and a table of perplexities, printed and
-written as `perplexity.csv`. Of such runs those that share a label are seeds of one setting; the first label is what
-the others are compared with.
+written as `perplexity.csv`; the first label is what the others are compared with.
+
+Runs that share a label are seeds of one setting: figures of Profit show their mean, those of perplexity their spread
+too.
 """
 
 import csv
@@ -23,7 +25,7 @@ from matplotlib.figure import Figure
 
 from launch._main import run
 from profit_jax.errors import InputError
-from profit_jax.plots import heterogeneity, masks, perplexity, records, style, tradeoff, training
+from profit_jax.plots import heterogeneity, masks, perplexity, records, seeds, style, tradeoff, training
 from profit_jax.plots import labels as names
 from profit_jax.plots.records import Run
 
@@ -59,15 +61,20 @@ def open_runs(workdirs: Sequence[Path], labels: Sequence[str]) -> list[Run | Non
     """The run in each workdir; None for a folder that holds prepared data alone.
 
     Raises:
-      InputError: a workdir without records or with damaged ones; a label twice, but for PerFIT's seeds.
+      InputError: a workdir without records or with damaged ones; a label that is not that of one setting's seeds.
     """
-    runs = []
+    runs: list[Run | None] = []
     for folder, label in zip(workdirs, labels, strict=True):
         prepared = (folder / "statistics.json").exists() and not (folder / "config.json").exists()
         runs.append(None if prepared else records.open_run(folder, label))
-        if labels.count(label) > 1 and not (runs[-1] and runs[-1].perfit):
+    for label in dict.fromkeys(labels):
+        alike = [one for one, name in zip(runs, labels, strict=True) if name == label]
+        kinds, numbers = {one and one.perfit for one in alike}, {one and one.config.get("seed") for one in alike}
+        # Two runs of PerFIT with the same seed are found where perplexities are summed up.
+        if len(alike) > 1 and kinds != {True} and (kinds != {False} or len(numbers) < len(alike)):
             raise InputError(f"two runs are called {label!r}: name them with --labels")
-        if runs[-1] and not (runs[-1].rounds or runs[-1].clients or runs[-1].perplexities):
+    for folder, one in zip(workdirs, runs, strict=True):
+        if one and not (one.rounds or one.clients or one.perplexities):
             raise InputError(f"{folder}: neither metrics.jsonl nor clients.jsonl nor perplexity.jsonl holds a record")
     return runs
 
@@ -85,8 +92,9 @@ def figures(workdirs: Sequence[Path], labels: Sequence[str], runs: Sequence[Run 
             key = "heterogeneity" if "heterogeneity" not in drawn else f"heterogeneity_{file_name(label)}"
             drawn[key] = heterogeneity.divergences(records.read_divergences(statistics))
     named = [run and told_apart(run, labels) for run in runs]
-    trained = [run for run in named if run and run.rounds]
-    personalized = [run for run in named if run and run.clients]
+    drawable = by_label(named)
+    trained = [run for run in drawable if run.rounds]
+    personalized = [run for run in drawable if run.clients]
     if trained:
         drawn["training_loss"] = training.loss(trained)
         drawn["training_norms"] = training.norms(trained)
@@ -128,8 +136,17 @@ def perplexities(settings: Sequence[perplexity.Setting]) -> dict[str, Figure]:
 
 
 def told_apart(run: Run, labels: Sequence[str]) -> Run:
-    """The run, called by its seed too where others share its label."""
-    return replace(run, label=f"{run.label}, seed {run.config.get('seed')}") if labels.count(run.label) > 1 else run
+    """The run; one of PerFIT is called by its seed too where others share its label."""
+    alone = labels.count(run.label) == 1 or not run.perfit
+    return run if alone else replace(run, label=f"{run.label}, seed {run.config.get('seed')}")
+
+
+def by_label(runs: Sequence[Run | None]) -> list[Run]:
+    """One run for each label: Profit's seeds of a setting are drawn as their mean."""
+    groups: dict[str, list[Run]] = {}
+    for one in filter(None, runs):
+        groups.setdefault(one.label, []).append(one)
+    return [seeds.pool(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 
 def common(runs: Sequence[Run], field: str) -> str:

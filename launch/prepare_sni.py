@@ -8,17 +8,21 @@ reused if it was made with the same flags from the same files, and otherwise lef
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from launch._main import run
+from profit_jax.data import tiny
 from profit_jax.data.partition import PARTITIONS
 from profit_jax.data.prepare import Prepared, prepare
 from profit_jax.data.splits import METHODS
 from profit_jax.data.store import Report
 
-SOURCE_DIR = flags.DEFINE_string("source_dir", None, "The release's folder `tasks`, or its parent.", required=True)
+SOURCE_DIR = flags.DEFINE_string(
+    "source_dir", None, "The release's folder `tasks`, or its parent; tiny: the embedded corpus.", required=True
+)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data sets go.", required=True)
 CHUNK_SIZE = flags.DEFINE_integer("chunk_size", 1200, "Instances of a client, about.")
 SPLIT = flags.DEFINE_enum("split", "paper", METHODS, "Validation and test task types: the paper's, or 10 % each drawn.")
@@ -29,8 +33,11 @@ PARTITION_NAMES = flags.DEFINE_list("partitions", list(PARTITIONS), "What to wri
 def main(argv: Sequence[str]) -> None:
     """Prepares, and prints what was found, left out and written."""
     del argv
+    source = SOURCE_DIR.value
+    if source == "tiny":
+        source = tiny.write(Path(DATA_DIR.value) / "tiny")
     prepared = prepare(
-        SOURCE_DIR.value,
+        source,
         DATA_DIR.value,
         partitions=PARTITION_NAMES.value,
         chunk_size=CHUNK_SIZE.value,

@@ -1,10 +1,11 @@
-"""Profit, stage 2: unseen test clients personalize a prompt; local against global score at every point.
+"""Profit, stage 2: unseen clients personalize a prompt; local against global score at every point.
 
     python launch/profit_personalize.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.personalize.start=runs/hhf-fed_avg --workdir=runs/hhf-fed_avg-p13n
 
 `personalize.start` is the workdir of a training run, or a baseline: random_gaussian, random_word (both are
-personalized), no_prompt, few_shot (both are only scored). Writes config.json, clients.jsonl and checkpoints/.
+personalized), no_prompt, few_shot (both are only scored). `personalize.split=validation` takes validation clients, to
+tune on. Writes config.json, clients.jsonl and checkpoints/.
 """
 
 from collections.abc import Sequence
@@ -36,12 +37,14 @@ def main(argv: Sequence[str]) -> None:
             "no start: give --config.personalize.start=WORKDIR of a training run, or random_gaussian, random_word, "
             "no_prompt, few_shot"
         )
+    if stage.split not in ("test", "validation"):
+        raise InputError(f"unknown personalize.split {stage.split!r}; known: test, validation")
     client_optimizer = optimizer(stage, config.prompt.length)
     mesh = _parts.mesh(config)
     model, data = _parts.backbone(config, mesh), _parts.data(config)
     encoder = _parts.encoder(config, model)
     clients = choose_test_clients(
-        data.test,
+        data.test if stage.split == "test" else data.validation,
         count=stage.clients,
         train_examples=stage.train_examples,
         test_examples=stage.test_examples,

@@ -48,6 +48,7 @@ def search(
     scope: Scope = "client",
     targets: Sequence[str] = ("q", "k", "v"),
     init: str = "gaussian",
+    deviation: float | None = None,
     batch_size: int = 8,
     reduction: str = "token",
     clients_at_once: int = 16,
@@ -69,7 +70,7 @@ def search(
       epochs: T_p, passes over a client's examples, with pruning after each.
       scope: rank all coordinates of a `client` together, or each `module` (matrix of a layer) by itself.
       targets: the matrices that get a LoRA.
-      init: of the LoRA, `gaussian` or `uniform`; not `vanilla`, under which all scores of A are zero.
+      init, deviation: of the LoRA, `gaussian` or `uniform`; not `vanilla`, under which all scores of A are zero.
       batch_size: examples whose squared gradient is one term of the Fisher diagonal.
       reduction: a client's loss is a mean over `token`s or over `example`s.
       clients_at_once: clients that prune together in one compiled step, for each lane.
@@ -83,7 +84,8 @@ def search(
     check_metric(metric)
     if epochs < 1:
         raise InputError(f"the search needs one pruning epoch at least, not {epochs}")
-    adapter = lora(backbone, rank=expanded_rank(rank, sparsity), targets=targets, init=init, seed=seed)
+    expanded = expanded_rank(rank, sparsity)
+    adapter = lora(backbone, rank=expanded, targets=targets, init=init, deviation=deviation, seed=seed)
     check_gradients_exist(adapter)
     if not clients.sizes.all():
         raise InputError(f"client {int(np.argmin(clients.sizes))} has no training examples to search with")

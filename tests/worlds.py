@@ -1,7 +1,9 @@
 """A small world for tests: a random backbone, a tokenizer of letters, clients, and plain loops to compare with."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +11,12 @@ import numpy as np
 from flax import nnx
 
 from profit_jax.backbone import Backbone, BackboneConfig, Rope
+from profit_jax.backbone.pretrain import bpe
+from profit_jax.backbone.save import save
 from profit_jax.data.cohort import Layout, Plan, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Example, MemoryClients
+from profit_jax.data.tasks import read_task, task_files
 from profit_jax.federated import sampling
 from profit_jax.typing import Adapter, Array, Cohort
 
@@ -119,3 +124,13 @@ def mean_loss_and_gradient(prompt: np.ndarray, batch) -> tuple[float, np.ndarray
         )
         total, gradient = total + float(loss), gradient + np.asarray(own)
     return total / len(batch), gradient / len(batch)
+
+
+def random_model(folder: Path, tasks: Path) -> None:
+    """Writes a Hugging Face folder: a BPE trained on task files, and a 2-layer Llama with random weights."""
+    instances = [instance for file in task_files(tasks) for instance in read_task(file).instances]
+    tokenizer = bpe([text for instance in instances for text in (instance.input, *instance.output)], 512)
+    config = dataclasses.replace(
+        CONFIG, vocabulary=tokenizer.size, width=64, head_width=16, mlp_width=128, end_tokens=(tokenizer.end,)
+    )
+    save(folder, config, jax.device_get(Backbone.random(config).frozen), tokenizer)

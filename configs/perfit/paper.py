@@ -13,6 +13,7 @@ Alpaca, pathological): perplexity 5.15 for FIT, 3.93 for PerFIT from rank 12, 4.
 
 from ml_collections import ConfigDict
 
+from configs import names
 from configs.perfit import small
 
 SETTINGS = small.SETTINGS | {
@@ -25,7 +26,7 @@ SETTINGS = small.SETTINGS | {
 }
 
 
-def get_config(names: str = "") -> ConfigDict:
+def get_config(setting: str = "") -> ConfigDict:
     """The small config's fields with the paper's numbers."""
     config = small.get_config()
     config.update(
@@ -49,4 +50,4 @@ def get_config(names: str = "") -> ConfigDict:
             "clients_at_once": 10,
         }
     )
-    return small.apply(config, names, SETTINGS)
+    return names.apply(config, setting, SETTINGS)

@@ -6,8 +6,8 @@
         --config.data=dolly:FILE --workdir=runs/perfit-r16
     python launch/plot.py --workdir=runs/fit,runs/perfit-r16 --out=figures
 
-The argument is a list of names, each of which sets a field; configs/perfit/experiments.py lists the runs of each table
-and figure.
+The argument is a list of names, each of which sets a field; configs/experiments.py lists the runs of each table and
+figure.
 
     dolly medalpaca codealpaca mathinstruct     data
     pathological dirichlet equal                split
@@ -25,6 +25,8 @@ Cost with a Llama of 260,032 parameters: one to two minutes a run on two CPU cor
 
 from ml_collections import ConfigDict
 
+from configs import names
+
 SETTINGS = {
     **{name: {"data": name} for name in ("dolly", "medalpaca", "codealpaca", "mathinstruct")},
     **{name: {"split": name} for name in ("pathological", "dirichlet", "equal")},
@@ -41,16 +43,7 @@ SETTINGS = {
 }
 
 
-def apply(config: ConfigDict, names: str, settings: dict[str, dict]) -> ConfigDict:
-    """Sets what each of the names says."""
-    for name in filter(None, names.split(",")):
-        if name not in settings:
-            raise ValueError(f"unknown setting {name!r}; known: {', '.join(settings)}")
-        config.update(settings[name])
-    return config
-
-
-def get_config(names: str = "") -> ConfigDict:
+def get_config(setting: str = "") -> ConfigDict:
     """Every field reaches the code; what they mean stands in `perfit_jax.search`, `perfit` and `experiment.train`."""
     config = ConfigDict(
         {
@@ -70,6 +63,7 @@ def get_config(names: str = "") -> ConfigDict:
             "sparsity": (0.5,),  # one number, or one for each group of clients
             "targets": ("q", "k", "v"),
             "init": "auto",  # vanilla, gaussian, uniform; auto: gaussian for perfit, else vanilla
+            "init_deviation": 0.0,  # the standard deviation of that, 0 = 1 / sqrt(width)
             "metric": "first",  # first, second, mixed
             "scope": "client",  # client, module: what is ranked together
             "pruning_epochs": 3,
@@ -101,4 +95,4 @@ def get_config(names: str = "") -> ConfigDict:
             "clients_at_once": 20,
         }
     )
-    return apply(config, names, SETTINGS)
+    return names.apply(config, setting, SETTINGS)

@@ -6,8 +6,7 @@
     python launch/profit_personalize.py --config=configs/profit/paper.py:hhf,fed_avg_adam,high --config.model=MODEL \
         --config.data_dir=DATA --config.personalize.start=runs/hhf-fed_avg_adam --workdir=runs/hhf-fed_avg_adam-high
 
-The argument is `partition,algorithm[,regime]`: hhf, mhf or lhf; fed_avg_adam, fed_avg_sgd, fed_sgd, fed_sgd_lb or
-centralized; high (100 epochs) or low (10 epochs) computation in stage 2. It sets the tuned learning rates.
+The argument is a list of names as in configs/profit/small.py; it sets the tuned learning rates.
 
 Cost: 4.9 million examples in training, 3.3 million generated answers an evaluation-rich curve; a pod's work, not yet
 run with this code. Expected (Figures 3 and 4, PaLM-8B, HHF): local ROUGE-L about 0.32 at the end of stage 2, global
@@ -20,64 +19,54 @@ from configs.profit import small
 
 # Table 2: (server, client) learning rates in training. FedSGD and centralized training have the server's alone.
 TRAINING = {
-    "fed_avg_adam": {"hhf": (1, 0.1), "mhf": (0.1, 1), "lhf": (0.1, 1)},
-    "fed_avg_sgd": {"hhf": (1, 10), "mhf": (0.1, 10), "lhf": (1, 10)},
-    "fed_sgd": {"hhf": (1, None), "mhf": (1, None), "lhf": (1, None)},
-    "fed_sgd_lb": {"hhf": (0.01, None), "mhf": (0.1, None), "lhf": (0.1, None)},
-    "centralized": {"hhf": (1, None), "mhf": (1, None), "lhf": (1, None)},
+    "hhf,fed_avg_adam": (1.0, 0.1),
+    "mhf,fed_avg_adam": (0.1, 1.0),
+    "lhf,fed_avg_adam": (0.1, 1.0),
+    "hhf,fed_avg_sgd": (1.0, 10.0),
+    "mhf,fed_avg_sgd": (0.1, 10.0),
+    "lhf,fed_avg_sgd": (1.0, 10.0),
+    "fed_sgd": (1.0, None),
+    "hhf,fed_sgd_lb": (0.01, None),
+    "mhf,fed_sgd_lb": (0.1, None),
+    "lhf,fed_sgd_lb": (0.1, None),
+    "centralized": (1.0, None),
 }
 
-# Table 3: Adam's learning rate in personalization. Low computation without an entry there takes FedAvg(Adam)'s.
+# Table 3: Adam's learning rate in personalization, where it is not FedAvg(Adam)'s. The random starts of its last lines
+# have that of FedAvg(Adam).
 PERSONALIZATION = {
-    "high": {
-        "fed_avg_adam": {"hhf": 1e-2, "mhf": 1e-2, "lhf": 1e-2},
-        "fed_avg_sgd": {"hhf": 1e-2, "mhf": 1e-3, "lhf": 1e-2},
-        "fed_sgd": {"hhf": 10**-1.5, "mhf": 1e-2, "lhf": 1e-2},
-        "fed_sgd_lb": {"hhf": 1e-3, "mhf": 1e-3, "lhf": 1e-3},
-        "centralized": {"hhf": 1e-2, "mhf": 1e-2, "lhf": 1e-2},
-    },
-    "low": {
-        "fed_avg_adam": {"hhf": 1e-1, "mhf": 1e-1, "lhf": 1e-1},
-        "fed_avg_sgd": {"hhf": 1e-1, "mhf": 1e-2, "lhf": 1e-1},
-        "fed_sgd": {"hhf": 1e-1, "mhf": 1e-1, "lhf": 1e-1},
-        "fed_sgd_lb": {"hhf": 1e-1, "mhf": 1e-1, "lhf": 1e-1},
-        "centralized": {"hhf": 1e-1, "mhf": 1e-1, "lhf": 1e-1},
-    },
+    "high": 1e-2,
+    "high,mhf,fed_avg_sgd": 1e-3,
+    "high,hhf,fed_sgd": 10**-1.5,
+    "high,fed_sgd_lb": 1e-3,
+    "low": 1e-1,
+    "low,mhf,fed_avg_sgd": 1e-2,
+    "rate_small": 1e-2,  # Figure 3, left
+    "rate_large": 10**-0.5,
 }
 
-# Section 3 and Appendix C: rounds, local steps, examples of a client's step. All see 300 x 16 x 32 x 32 examples.
-SCHEDULE = {
-    "fed_avg_adam": (300, 16, 32),
-    "fed_avg_sgd": (300, 16, 32),
-    "fed_sgd": (4800, 1, 32),
-    "fed_sgd_lb": (300, 16, 32),  # a batch of 512, held by 16 steps of 32
-    "centralized": (4800, 1, 32),  # a batch of 1,024, held by 32 shards of 32
+SETTINGS = {
+    "low": {"personalize.epochs": 10, "personalize.evaluate_every": 1},
+    "rate_large": {"personalize.epochs": 20, "personalize.evaluate_every": 1},
+    "l2": {"personalize.l2": 1e-3},  # Figure 5
+    "average": {"personalize.average": tuple(alpha / 10 for alpha in range(11))},
 }
 
 
-def get_config(setting: str = "hhf,fed_avg_adam") -> ConfigDict:
+def get_config(setting: str = "") -> ConfigDict:
     """The small config's fields with the paper's numbers."""
-    partition, algorithm, regime = (*setting.split(","), "high")[:3]
-    if algorithm not in TRAINING or partition not in TRAINING[algorithm] or regime not in PERSONALIZATION:
-        raise ValueError(f"{setting!r} is not partition,algorithm[,regime]; see the head of configs/profit/paper.py")
-    config = small.get_config()
-    server, client = TRAINING[algorithm][partition]
-    config.partition = partition
-    config.algorithm = {"fed_avg_adam": "fed_avg", "fed_avg_sgd": "fed_avg", "fed_sgd_lb": "fed_sgd"}.get(
-        algorithm, algorithm
-    )
-    config.rounds, config.local_steps, config.batch_size = SCHEDULE[algorithm]
-    config.clients_per_round = 32
-    config.server_optimizer = small.optimizer(float(server))
-    if client is not None:
-        config.client_optimizer = small.optimizer(float(client), "sgd" if algorithm == "fed_avg_sgd" else "adam")
+    config = small.base()
     config.update(
         {
+            "rounds": 300,
+            "clients_per_round": 32,
+            "local_steps": 16,
+            "batch_size": 32,
             "max_query": 1024,
             "max_target": 128,
-            "validate_every": max(1, config.rounds // 30),
+            "validate_every": 10,
             "validation_examples": 2048,
-            "checkpoint_every": max(1, config.rounds // 30),
+            "checkpoint_every": 10,
             "dtype": "bfloat16",
             "remat": True,
             "lanes": -1,
@@ -86,17 +75,15 @@ def get_config(setting: str = "hhf,fed_avg_adam") -> ConfigDict:
             "slack": 0.1,
         }
     )
-    high = regime == "high"
     config.personalize.update(
         {
             "clients": 32,
             "train_examples": 256,
             "test_examples": 128,
             "global_examples": 2048,
-            "optimizer": small.optimizer(PERSONALIZATION[regime][algorithm][partition]),
-            "epochs": 100 if high else 10,
+            "epochs": 100,
             "batch_size": 32,
-            "evaluate_every": 4 if high else 1,
+            "evaluate_every": 4,
         }
     )
-    return config
+    return small.named(config, setting, TRAINING, PERSONALIZATION, SETTINGS)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 import jax
@@ -36,8 +37,11 @@ class Backbone:
     def load(
         cls, folder: str | Path, *, dtype: str = "float32", remat: bool = False, mesh: Mesh | None = None
     ) -> "Backbone":
-        """Reads a Hugging Face folder: `config.json`, one or many `.safetensors` files, and its tokenizer."""
-        folder = Path(folder)
+        """Reads a Hugging Face folder: `config.json`, one or many `.safetensors` files, and its tokenizer.
+
+        The name `"tiny"` stands for the small pretrained model in this package; a folder of that name is `"./tiny"`.
+        """
+        folder = _embedded() if folder == "tiny" else Path(folder)
         config = read_config(folder)
         graph, abstract = _structure(config, dtype)
         if mesh is not None:
@@ -96,6 +100,14 @@ class Backbone:
             mesh=self.mesh,
         )
         return [self.tokenizer.decode(ids) for ids in answers]
+
+
+def _embedded() -> Path:
+    """The folder of the model that ships with the package, as launch/pretrain_tiny.py has written it."""
+    folder = Path(str(resources.files("profit_jax.backbone"))) / "tiny"
+    if not (folder / "config.json").is_file():
+        raise InputError(f"this installation has no embedded model ({folder}); launch/pretrain_tiny.py makes one")
+    return folder
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -3,6 +3,7 @@
     load("codealpaca", rows=20_000)  # from the Hugging Face hub
     load("codealpaca:…/code_alpaca_20k.json")  # a copy of it
     load("…/mine.jsonl", category="topic")  # any file whose columns have usual names
+    load("tiny")  # the embedded set, generated: Dolly's columns and categories, and no download
 
 A category, where a set has one, becomes the task type of its examples.
 """
@@ -97,8 +98,8 @@ def load(data: str, *, rows: int = 0, seed: int = 0, category: str = "") -> Inst
     """Loads a set as examples, in the source's order; rows with a blank instruction or response are left out.
 
     Args:
-      data: a name of `SETS`, which is fetched from the hub; a file (.json, .jsonl, .parquet or .csv); or `name:file`,
-        a file with the columns of that set.
+      data: a name of `SETS`, which is fetched from the hub; `tiny`, the embedded set; a file (.json, .jsonl, .parquet
+        or .csv); or `name:file`, a file with the columns of that set.
       rows: so many at random, without replacement; 0, or more than there are, means all.
       seed: of that draw.
       category: the column that holds the category, where it is not the usual one.
@@ -113,9 +114,11 @@ def load(data: str, *, rows: int = 0, seed: int = 0, category: str = "") -> Inst
     if rows < 0:
         raise InputError(f"rows = {rows}: give how many rows to draw, or 0 for all")
     name, colon, file = data.partition(":")
-    published = SETS.get(name)
+    published = SETS.get("dolly" if data == "tiny" else name)
     path = Path(file if published else data)
-    if published and not colon:
+    if data == "tiny":
+        table, where = _embedded(), "tiny"
+    elif published and not colon:
         table, where = _from_hub(name, published), published.hub
     else:
         table, where = _from_file(path, data), str(path)
@@ -142,6 +145,14 @@ def load(data: str, *, rows: int = 0, seed: int = 0, category: str = "") -> Inst
     return Instructions(tuple(examples), len(dropped), dropped[0] if dropped else None)
 
 
+def _embedded() -> datasets.Dataset:
+    import datasets
+
+    from profit_jax.data import tiny  # here, because its pretraining text is in this module's template
+
+    return datasets.Dataset.from_list(tiny.instructions())
+
+
 def _from_hub(name: str, published: Published) -> datasets.Dataset:
     import datasets
 
@@ -161,8 +172,8 @@ def _from_file(path: Path, data: str) -> datasets.Dataset:
         name = data.partition(":")[0]
         if name in SETS:
             raise InputError(f"{data}: no such file; give one that exists, or {name!r} alone to fetch it from the hub")
-        near = difflib.get_close_matches(name, SETS, 1)
-        known = f"did you mean {near[0]!r}?" if near else f"the known sets are {', '.join(SETS)}"
+        near = difflib.get_close_matches(name, [*SETS, "tiny"], 1)
+        known = f"did you mean {near[0]!r}?" if near else f"the known sets are {', '.join(SETS)}, tiny"
         raise InputError(f"{data}: neither a file that exists nor a known set; {known}")
     if not (kind := _FORMATS.get(path.suffix.lower())):
         raise InputError(f"{path}: cannot read {path.suffix!r} files; give one of {', '.join(_FORMATS)}")

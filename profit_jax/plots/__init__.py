@@ -1,5 +1,29 @@
-"""Every figure of the papers, drawn from recorded files alone: no training code is imported, no model is loaded."""
+"""Every figure and table of the papers, from recorded files alone: no training code is imported, no model is loaded."""
 
-from profit_jax.plots import heterogeneity, labels, masks, perplexity, records, style, tradeoff, training
+from profit_jax.plots import (
+    effects,
+    heterogeneity,
+    labels,
+    masks,
+    measures,
+    perplexity,
+    records,
+    seeds,
+    style,
+    tradeoff,
+    training,
+)
 
-__all__ = ["heterogeneity", "labels", "masks", "perplexity", "records", "style", "tradeoff", "training"]
+__all__ = [
+    "effects",
+    "heterogeneity",
+    "labels",
+    "masks",
+    "measures",
+    "perplexity",
+    "records",
+    "seeds",
+    "style",
+    "tradeoff",
+    "training",
+]

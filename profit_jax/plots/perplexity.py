@@ -16,14 +16,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
-from scipy import stats
 
 from profit_jax.errors import InputError
 from profit_jax.plots import style
+from profit_jax.plots.effects import interval
 from profit_jax.plots.records import Record, Run
 
 SIZE = (6.2, 4.2)  # inches: the curves lie close to each other
-CONFIDENCE = 0.95
 
 
 class Setting(NamedTuple):
@@ -113,14 +112,16 @@ def clients(baseline: Run, runs: Sequence[Run]) -> Figure:
       InputError: no run, one without perplexities, or a run that has measured other clients or test rows.
     """
     _check(runs)
-    across = _last(baseline)
+    across = last_round(baseline)
     with style.look():
         figure, (axes,) = style.panels(size=(5.0, 4.6))
         for index, run in enumerate(runs, start=1):
             if not same_clients(baseline, run):
                 raise InputError(f"{run.label}: other clients or test rows than {baseline.label}")
             look = {"color": style.colour(index), "marker": style.marker(index)}
-            points = [(line["perplexity"], other["perplexity"]) for line, other in zip(across, _last(run), strict=True)]
+            points = [
+                (line["perplexity"], other["perplexity"]) for line, other in zip(across, last_round(run), strict=True)
+            ]
             axes.scatter(*zip(*points, strict=True), s=18, alpha=0.7, lw=0, label=run.label, **look)
         axes.set(xscale="log", yscale="log", xlabel=f"perplexity, baseline: {baseline.label}", ylabel="perplexity")
         limits = (min(*axes.get_xlim(), *axes.get_ylim()), max(*axes.get_xlim(), *axes.get_ylim()))
@@ -140,7 +141,11 @@ def clients(baseline: Run, runs: Sequence[Run]) -> Figure:
 def same_clients(run: Run, other: Run) -> bool:
     """Whether two runs have measured the same clients on the same test rows, as far as records tell."""
     told = [
-        (one.config.get("split"), one.config.get("seed"), [(line["client"], line["tokens"]) for line in _last(one)])
+        (
+            one.config.get("split"),
+            one.config.get("seed"),
+            [(line["client"], line["tokens"]) for line in last_round(one)],
+        )
         for one in (run, other)
     ]
     return told[0] == told[1]
@@ -182,7 +187,7 @@ def _row(setting: Setting, baseline: Setting | None) -> Row:
         paired = [value - start[seed] for seed, value in zip(setting.runs, last, strict=True) if seed in start]
         pairs = len(paired)
         difference = float(np.mean(paired)) if paired else None
-        low, high = _interval(paired)
+        low, high = interval(paired)
     return Row(
         label=setting.label,
         seeds=len(last),
@@ -211,18 +216,10 @@ def _complete(run: Run) -> dict[int, list[Record]]:
     return complete
 
 
-def _last(run: Run) -> list[Record]:
+def last_round(run: Run) -> list[Record]:
     """Records by client at the last round that every client has reached."""
     complete = _complete(run)
     return complete[max(complete)]
-
-
-def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Student's t interval of the mean."""
-    if len(values) < 2:
-        return None, None
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def _cut_fall(axes: Axes, settings: Sequence[Setting]) -> None:

@@ -1,5 +1,6 @@
 """Soft prompts and LoRA: what they start from."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +75,16 @@ def test_symmetric_initializations_have_variance_one_over_the_width(init):
     assert (np.asarray(factors["a"]).ravel() != np.asarray(factors["b"]).ravel()).any()
 
 
-@pytest.mark.parametrize("settings", [{"rank": 0}, {"targets": ()}, {"targets": ("query",)}, {"init": "zeros"}])
+def test_a_deviation_of_its_own_scales_the_same_draws():
+    """16 wide, the default is 1 / 4; an eighth of it is a power of two, so the scaling is exact."""
+    default = lora(worlds.backbone(), rank=3, init="gaussian")["lora"]
+    small = lora(worlds.backbone(), rank=3, init="gaussian", deviation=1 / 32)["lora"]
+    chex.assert_trees_all_equal(jax.tree.map(lambda leaf: 8 * leaf, small), default)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"deviation": 0.0}, {"rank": 0}, {"targets": ()}, {"targets": ("query",)}, {"init": "zeros"}]
+)
 def test_loras_that_cannot_be_are_refused(settings):
     with pytest.raises(InputError):
         lora(worlds.backbone(), **settings)

@@ -10,11 +10,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from profit_jax.data import sni, statistics, store, tiny
-from profit_jax.data.tiny import corpus, training
 from profit_jax.data.corpus import Corpus
 from profit_jax.data.examples import Example
 from profit_jax.data.partition import PARTITIONS
 from profit_jax.data.prepare import prepare
+from profit_jax.data.tiny import corpus, training
 from profit_jax.errors import InputError
 
 CHUNK = 15

@@ -83,26 +83,34 @@ def _task(rule: Rule, number: int, draw: Draw, instances: int) -> dict[str, obje
     }
 
 
-def write_instructions(file: str | os.PathLike[str], seed: int = 0, rows: int = 4000) -> Path:
-    """Writes so many rows as JSON lines with Dolly's columns, its eight categories in turn.
+def instructions(seed: int = 0, rows: int = 4000) -> list[dict[str, str]]:
+    """So many rows with Dolly's columns, its eight categories in turn.
 
     Instruction and context do not tell the category: rows of all categories ask the same few things of the same
     stories. What a client wants is in its responses alone, so clients of different categories disagree.
     """
-    lines = []
+    made = []
     for row in range(rows):
         category = list(CATEGORIES)[row % len(CATEGORIES)]
         draw = generator(seed, "tiny instructions", row)
         story = world.story(draw)
-        line = {
-            "instruction": pick(draw, _REQUESTS),
-            "context": story.text,
-            "response": CATEGORIES[category](story, draw),
-            "category": category,
-        }
-        lines.append(json.dumps(line) + "\n")
+        response = CATEGORIES[category](story, draw)
+        made.append(
+            {
+                "instruction": pick(draw, _REQUESTS),
+                "context": story.text,
+                "response": response,
+                "category": category,
+            }
+        )
+    return made
+
+
+def write_instructions(file: str | os.PathLike[str], seed: int = 0, rows: int = 4000) -> Path:
+    """Writes `instructions` as JSON lines."""
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(row) + "\n" for row in instructions(seed, rows)]
     path.write_text("".join(lines), encoding="utf-8")
     return path
 

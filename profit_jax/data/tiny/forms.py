@@ -78,7 +78,7 @@ def blank(field: str) -> Form:
     return form
 
 
-def cut(field: str) -> Form:
+def broken_off(field: str) -> Form:
     """A scene told twice, the second time broken off before that field."""
 
     def form(draw: Draw) -> tuple[str, str]:
@@ -111,7 +111,7 @@ def written(digits: list[int]) -> str:
     return " ".join(map(str, digits))
 
 
-def two(draw: Draw) -> tuple[str, str]:
+def two_nouns(draw: Draw) -> tuple[str, str]:
     """Two nouns, as often of one kind as not."""
     one, same = pick(draw, lexicon.NOUNS), bool(draw.integers(2))
     others = [n for n in lexicon.NOUNS if n != one and (lexicon.KIND[n] == lexicon.KIND[one]) == same]
@@ -163,3 +163,33 @@ def mad(draw: Draw) -> tuple[str, bool]:
 def opposite(draw: Draw) -> tuple[str, str]:
     """A word and its opposite."""
     return pick(draw, list(lexicon.OPPOSITES.items()))
+
+
+def noun(draw: Draw) -> str:
+    """One noun."""
+    return pick(draw, lexicon.NOUNS)
+
+
+def two_numbers(draw: Draw) -> list[int]:
+    """Two numbers below 50."""
+    return draw.integers(50, size=2).tolist()
+
+
+def first(case: Any) -> Any:
+    """The first part of a case that is a tuple, mostly its query."""
+    return case[0]
+
+
+def second(case: Any) -> Any:
+    """The second part of a case that is a tuple, mostly its answer."""
+    return case[1]
+
+
+def remark(case: world.Review) -> str:
+    """The opinion, and what it comes to."""
+    return case.remark
+
+
+def english(case: world.Phrase) -> str:
+    """The phrase in English."""
+    return case.english

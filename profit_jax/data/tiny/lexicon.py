@@ -87,3 +87,14 @@ def _dictionary(language: str) -> dict[str, str]:
 
 
 DICTIONARIES = {language: _dictionary(language) for language in LANGUAGES}
+WORDS = [  # all that answers copy
+    *FEMALE,
+    *MALE,
+    *NOUNS,
+    *COLOURS,
+    *PLACES,
+    *TIMES,
+    *PASTS.values(),
+    *DIGITS,
+    *(word for dictionary in DICTIONARIES.values() for word in dictionary.values()),
+]

@@ -1,19 +1,19 @@
-"""What `make demo` runs: configs/profit/small.py, shrunk for a generated corpus and a random backbone."""
+"""Profit at the smallest scale there is, to check that things run: what the tests train. Scores mean nothing."""
 
 from ml_collections import ConfigDict
 
 from configs.profit import small
 
 
-def get_config() -> ConfigDict:
+def get_config(setting: str = "") -> ConfigDict:
     """The small config with fewer and shorter examples."""
-    config = small.get_config()
+    config = small.base()
     config.update(
         {
             "rounds": 8,
             "max_query": 64,
             "max_target": 24,
-            "row_widths": (96,),
+            "row_widths": (112,),
             "validate_every": 4,
             "validation_examples": 64,
         }
@@ -28,5 +28,6 @@ def get_config() -> ConfigDict:
             "evaluate_every": 1,
         }
     )
-    config.personalize.optimizer.learning_rate = 0.3
-    return config
+    rates = small.PERSONALIZATION | {"high": 0.3}
+    settings = {name: fields for name, fields in small.SETTINGS.items() if name != "length20"}  # rows are wide enough
+    return small.named(config, setting, small.TRAINING, rates, settings)

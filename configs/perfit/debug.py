@@ -1,13 +1,14 @@
-"""What `make demo` runs: configs/perfit/small.py, shrunk for generated instructions and a random backbone."""
+"""PerFIT at the smallest scale there is, to check that things run: what the tests train. Scores mean nothing."""
 
 from ml_collections import ConfigDict
 
+from configs import names
 from configs.perfit import small
 
 
-def get_config(names: str = "") -> ConfigDict:
+def get_config(setting: str = "") -> ConfigDict:
     """The small config with fewer clients and shorter examples."""
-    config = small.get_config(names)
+    config = small.get_config()
     config.update(
         {
             "clients": 8,
@@ -21,4 +22,4 @@ def get_config(names: str = "") -> ConfigDict:
             "clients_at_once": 4,
         }
     )
-    return config
+    return names.apply(config, setting, small.SETTINGS)

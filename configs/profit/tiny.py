@@ -1,0 +1,54 @@
+"""Profit on the embedded model and corpus, for many runs on two CPU cores: well under a minute a run.
+
+    python launch/reproduce.py --experiment=profit/observation1 --workdir=runs/effects --seeds=5
+
+The argument is a list of names as in configs/profit/small.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.profit import small
+
+# (server, client) learning rates of stage 1; FedSGD and centralized training have the server's alone.
+TRAINING = {
+    "fed_avg_adam": (0.1, 0.1),
+    "fed_avg_sgd": (0.1, 1.0),
+    "fed_sgd": (0.1, None),
+    "fed_sgd_lb": (0.1, None),
+    "centralized": (0.1, None),
+}
+# Learning rates of stage 2.
+PERSONALIZATION = {"high": 0.03, "low": 0.3, "rate_small": 0.03, "rate_large": 0.3}
+SETTINGS = {
+    "low": {"personalize.epochs": 4, "personalize.evaluate_every": 1},
+    "l2": {"personalize.l2": 0.1},
+    "length20": {"row_widths": (96,)},
+}
+
+
+def get_config(setting: str = "") -> ConfigDict:
+    """The small config's fields on the embedded model, with short examples."""
+    config = small.base()
+    config.update(
+        {
+            "model": "tiny",
+            "rounds": 24,
+            "max_query": 56,
+            "max_target": 20,
+            "row_widths": (88,),
+            "validate_every": 8,
+            "validation_examples": 126,
+            "checkpoint_every": 24,
+        }
+    )
+    config.personalize.update(
+        {
+            "clients": 8,
+            "train_examples": 64,
+            "test_examples": 32,
+            "global_examples": 96,
+            "epochs": 12,
+            "evaluate_every": 2,
+        }
+    )
+    return small.named(config, setting, TRAINING, PERSONALIZATION, SETTINGS)

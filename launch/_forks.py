@@ -1,0 +1,102 @@
+"""Runs launchers, each in a fork of one process that has imported what they import.
+
+Importing takes seconds of each start, as much as a run at the smallest scale. The process that forks has never used
+JAX, so a fork is as good as a new process: it parses its own flags and finds its own devices.
+"""
+
+import importlib
+import json
+import os
+import queue
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from profit_jax.errors import InputError
+
+# What takes long to import, of what launchers import sooner or later.
+IMPORTED = (
+    "perfit_jax.perplexity",
+    "perfit_jax.search",
+    "profit_jax.backbone",
+    "profit_jax.benchmark",
+    "profit_jax.experiment",
+    "profit_jax.plots",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.configuration_llama",
+)
+
+
+class Forks:
+    """A context manager: `forks(name, arguments)` runs Python with arguments and waits for its end, in any thread."""
+
+    def __init__(self, workdir: Path, count: int = 1):
+        """Logs and JAX's cache of compiled programs go under the workdir; `count` calls at a time run side by side."""
+        self.count = count
+        self._logs = workdir / "logs"
+        self._cache = {
+            "JAX_COMPILATION_CACHE_DIR": str((workdir / "compiled").absolute()),
+            "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        }
+        self._free: queue.SimpleQueue[subprocess.Popen[str] | None] = queue.SimpleQueue()
+        for _ in range(count):
+            self._free.put(None)  # started when it is first needed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for parent in filter(None, (self._free.get() for _ in range(self.count))):
+            parent.stdin.close()
+            parent.stdout.close()
+            parent.wait()
+
+    def __call__(self, name: str, arguments: Sequence[str]) -> str:
+        """Runs `python ARGUMENTS` with its output in a log of that name; returns why it failed, or nothing."""
+        log = self._logs / f"{name.replace('/', '-')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"$ python {shlex.join(arguments)}\n", encoding="utf-8")
+        parent = self._free.get()
+        try:
+            parent = parent or self._start()
+            print(json.dumps([str(log), *arguments]), file=parent.stdin, flush=True)
+            status = int(parent.stdout.readline())
+        except (OSError, ValueError):
+            raise InputError(f"the process that starts launchers has ended, at {name}") from None
+        finally:
+            self._free.put(parent)
+        if not status:
+            return ""
+        errors = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("error: ")]
+        return errors[-1].removeprefix("error: ") if errors else f"status {status}, see {log}"
+
+    def _start(self) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        # Whoever has set a cache up keeps it.
+        return subprocess.Popen([sys.executable, __file__], env=self._cache | os.environ, **pipes)
+
+
+def serve() -> None:
+    """Reads `[log, *arguments]` a line, runs each in a fork, writes its exit status."""
+    for module in IMPORTED:
+        importlib.import_module(module)
+    for line in sys.stdin:
+        log, *arguments = json.loads(line)
+        child = os.fork()
+        if not child:
+            output = os.open(log, os.O_WRONLY | os.O_APPEND)
+            for stream, target in ((sys.stdin.fileno(), os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
+                os.dup2(target, stream)
+            sys.argv[:] = arguments
+            runpy.run_path(arguments[0], run_name="__main__")
+            return
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,138 @@
+"""What experiments come to: rows of effects and choices, read from the records of their runs, and tables of them."""
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.experiments import EXPERIMENTS, Effect, Experiment
+from launch._runs import folder
+from profit_jax.errors import InputError
+from profit_jax.plots import effects, measures, records
+
+Row = dict[str, Any]
+
+
+def rows(name: str, experiment: Experiment, workdir: Path, seeds: int, done: set[str], command: str) -> list[Row]:
+    """A row for each effect and for each run that is chosen among, from the runs that have been done."""
+    found = [_effect(effect, workdir, seeds, done) for effect in experiment.effects]
+    if experiment.choice:
+        found += _choice(experiment, workdir, done)
+    return [{"experiment": name, **row, "command": command} for row in found]
+
+
+def write(workdir: Path, new: Sequence[Row]) -> str:
+    """Writes `effects.jsonl` and `effects.md`, keeping the rows of other experiments; returns the tables of `new`."""
+    names = {row["experiment"] for row in new}
+    file = workdir / "effects.jsonl"
+    kept = [row for row in _read(file) if row["experiment"] in EXPERIMENTS.keys() - names]
+    file.write_text("".join(json.dumps(row) + "\n" for row in (*kept, *new)), encoding="utf-8")
+    (workdir / "effects.md").write_text(report((*kept, *new)), encoding="utf-8")
+    return report(new)
+
+
+def report(rows: Sequence[Row]) -> str:
+    """A section for each experiment: claim, command, table."""
+    sections = []
+    for name, experiment in EXPERIMENTS.items():
+        own = [row for row in rows if row["experiment"] == name]
+        if own:
+            table = _choices if experiment.choice else _effects
+            parts = (f"## {name}: {experiment.title}", experiment.claim, f"    {own[0]['command']}", table(own))
+            sections.append("\n\n".join(parts))
+    return "\n\n".join(sections) + "\n"
+
+
+@functools.cache
+def _run(path: Path) -> records.Run:
+    return records.open_run(path, str(path))
+
+
+def _effect(effect: Effect, workdir: Path, seeds: int, done: set[str]) -> Row:
+    """A - B over the seeds that both have."""
+    pairs = {}
+    for seed in range(seeds):
+        a, b = folder(effect.a, seed), folder(effect.b, seed)
+        if {a, b} <= done:
+            pairs[seed] = measures.both(effect.measure, _run(workdir / a), _run(workdir / b), effect.points)
+    result = effects.difference(pairs)
+    row = {"label": effect.label, "measure": effect.measure, "points": list(effect.points)}
+    row |= {"paper": effect.paper, "found": result.found, "seeds": list(result.seeds)}
+    for side, run, estimate in (("a", effect.a, result.a), ("b", effect.b, result.b)):
+        values = [pair["ab".index(side)] for pair in pairs.values()]
+        row[side] = {"run": run.name, **estimate._asdict(), "values": values}
+    return row | {"difference": result.difference._asdict()}
+
+
+def _choice(experiment: Experiment, workdir: Path, done: set[str]) -> list[Row]:
+    """The measures of each run, and which is the best."""
+    values = {}
+    for run in experiment.choice.runs:
+        if folder(run, 0) in done:
+            read = _run(workdir / folder(run, 0))
+            values[run.name] = [measures.measure(measure, read) for measure in experiment.choice.measures]
+    best = effects.best(values) if values else None
+    return [
+        {
+            "run": run.name,
+            "fields": dict(run.fields),
+            "values": dict(zip(experiment.choice.measures, values[run.name], strict=True)),
+            "best": run.name == best,
+        }
+        for run in experiment.choice.runs
+        if run.name in values
+    ]
+
+
+def _effects(rows: Sequence[Row]) -> str:
+    head = ("A, B", "measure", "A", "B", "A - B (95 %)", "seeds", "the paper: A is", "found: A is")
+    return _markdown(
+        head,
+        (
+            (
+                row["label"],
+                row["measure"],
+                *(_estimate(row[side]).text() for side in "ab"),
+                _estimate(row["difference"]).text("+"),
+                str(len(row["seeds"])),
+                row["paper"],
+                row["found"],
+            )
+            for row in rows
+        ),
+    )
+
+
+def _choices(rows: Sequence[Row]) -> str:
+    fields, names = rows[0]["fields"], rows[0]["values"]
+    cells = (
+        (
+            *(f"{value:g}" for value in row["fields"].values()),
+            *(f"{value:.4g}" for value in row["values"].values()),
+            "best" if row["best"] else "",
+        )
+        for row in rows
+    )
+    return _markdown((*fields, *names, ""), cells)
+
+
+def _estimate(row: Row) -> effects.Estimate:
+    return effects.Estimate(row["mean"], row["low"], row["high"])
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, aligned to be read as it is."""
+    lines = [head, *rows]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    return "\n".join([text[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *text[1:]])
+
+
+def _read(file: Path) -> list[Row]:
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}); remove it") from None

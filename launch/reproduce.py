@@ -1,0 +1,166 @@
+"""Reproduces experiments of the papers: does their runs over seeds, sums up the effects and draws the figures.
+
+    python launch/reproduce.py --list
+    python launch/reproduce.py --experiment=profit/observation1,profit/norms --workdir=runs/effects --seeds=5
+    python launch/reproduce.py --experiment=perfit/table2* --scale=small --model=MODEL --data=dolly:FILE \
+        --workdir=runs/table2 --set=rounds=20
+    python launch/reproduce.py --experiment='profit/tuning_*_hhf' --scale=tiny --workdir=runs/tuning
+
+Without --data_dir, scale tiny prepares the embedded corpus in <workdir>/data; its model and its instructions need no
+preparation.
+
+configs/experiments says what the experiments are, configs/{profit,perfit}/<scale>.py what their names mean. Every run
+goes to <workdir>/<launcher>/<names>/seed<k>; what has been done is not done again, also for another experiment.
+
+Writes effects.jsonl (a line an effect: A - B, the mean over seeds and its 95 % t interval, paired by seed; of tuning a
+line a run that is chosen among), tables of them in effects.md, and figures/. A run that fails leaves the others whole;
+it is named at the end, and the exit status is 2.
+"""
+
+import fnmatch
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from configs.experiments import EXPERIMENTS, Experiment
+from launch import _runs, _summary
+from launch._forks import Forks
+from launch._main import arguments_of, run
+from profit_jax.data.partition import PARTITIONS
+from profit_jax.errors import InputError
+
+CHUNK_SIZE = 400  # of the embedded corpus: a task's instances make one client
+
+EXPERIMENT = flags.DEFINE_list("experiment", None, "Names or patterns, separated by commas; all: all but tuning.")
+LIST = flags.DEFINE_bool("list", False, "Print the experiments and their runs, and do nothing.")
+SCALE = flags.DEFINE_string("scale", "tiny", "The file in configs/profit and configs/perfit.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where runs, tables and figures go.")
+SEEDS = flags.DEFINE_integer("seeds", 5, "Runs of each setting, with seeds 0, 1, ….", lower_bound=1)
+JOBS = flags.DEFINE_integer("jobs", 1, "Runs side by side; on a GPU each takes its memory.", lower_bound=1)
+MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, where the config names none.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Profit's data, as prepare_sni.py has written them.")
+DATA = flags.DEFINE_list("data", [], "PerFIT's data, if not on the hub: NAME:FILE.")
+SET = flags.DEFINE_multi_string("set", [], "field=value of the config, for all runs whose config has that field.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs, sums up and draws."""
+    del argv
+    if LIST.value:
+        print("\n\n".join(described(name) for name in EXPERIMENTS))
+        return
+    if not WORKDIR.value:
+        raise InputError("give --workdir=FOLDER")
+    chosen = chosen_experiments(EXPERIMENT.value or [])
+    workdir = Path(WORKDIR.value)
+    wanted = [
+        (each, seed)
+        for seed in range(SEEDS.value)
+        for experiment in chosen.values()
+        for each in experiment.runs
+        if seed < seeds(experiment)
+    ]
+    jobs = _runs.plan(wanted, options(workdir))
+    with Forks(workdir, JOBS.value) as forks:
+        if embedded() and any(job.arguments[0] == "launch/profit_train.py" for job in jobs):
+            prepare(workdir / "data", forks)
+        new, failed = _runs.do(jobs, workdir, forks)
+        done = {job.name for job in jobs} - failed.keys()
+        for name, experiment in chosen.items():
+            failed |= draw(name, experiment, workdir, done, new, forks)
+    rows = [
+        row
+        for name, experiment in chosen.items()
+        for row in _summary.rows(name, experiment, workdir, seeds(experiment), done, command(name))
+    ]
+    print(f"\n{_summary.write(workdir, rows)}")
+    print(f"tables in {workdir / 'effects.md'}, figures in {workdir / 'figures'}")
+    if failed:
+        raise InputError(f"{len(failed)} failed: {'; '.join(f'{name} ({why})' for name, why in failed.items())}")
+
+
+def chosen_experiments(patterns: Sequence[str]) -> dict[str, Experiment]:
+    """The experiments that are named."""
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = fnmatch.filter(EXPERIMENTS, pattern)
+        if pattern == "all":
+            found = [name for name, experiment in EXPERIMENTS.items() if not experiment.choice]
+        if not found:
+            raise InputError(f"no experiment {pattern!r}; --list names them")
+        chosen |= {*found}
+    if not chosen:
+        raise InputError("give --experiment=NAME; --list names them")
+    return {name: experiment for name, experiment in EXPERIMENTS.items() if name in chosen}
+
+
+def described(name: str) -> str:
+    """An experiment in words."""
+    experiment = EXPERIMENTS[name]
+    return "\n".join(
+        (f"{name}: {experiment.title}", experiment.claim, *(f"    {each.name}" for each in experiment.runs))
+    )
+
+
+def options(workdir: Path) -> _runs.Options:
+    """What the flags say of all runs."""
+    shared = {name: flag.value for name, flag in (("model", MODEL), ("data_dir", DATA_DIR)) if flag.value}
+    shared |= {"data_dir": str(workdir / "data")} if embedded() else {}
+    for setting in SET.value:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set={setting}: give field=value")
+        shared[name] = value
+    return _runs.Options(SCALE.value, workdir, shared, DATA.value)
+
+
+def embedded() -> bool:
+    """Whether Profit's data are the embedded corpus."""
+    return SCALE.value == "tiny" and not DATA_DIR.value
+
+
+def prepare(data_dir: Path, forks: Forks) -> None:
+    """Prepares the embedded corpus, if it is not there yet."""
+    arguments = arguments_of("prepare_sni", source_dir="tiny", data_dir=data_dir, chunk_size=CHUNK_SIZE)
+    if not all((data_dir / "federated_sni" / name).exists() for name in PARTITIONS):
+        print(f"preparing the embedded corpus in {data_dir}", flush=True)
+        if reason := forks("data", arguments):
+            raise InputError(f"the embedded corpus could not be prepared: {reason}")
+
+
+def seeds(experiment: Experiment) -> int:
+    """Over how many seeds it goes."""
+    return min(SEEDS.value, experiment.seeds or SEEDS.value)
+
+
+def command(name: str) -> str:
+    """The command that makes an experiment's rows."""
+    settings = {"experiment": name, "scale": SCALE.value, "workdir": WORKDIR.value, "seeds": SEEDS.value}
+    settings |= {flag.name: flag.value for flag in (MODEL, DATA_DIR) if flag.value}
+    settings |= {"data": ",".join(DATA.value)} if DATA.value else {}
+    return shlex.join(["python", *arguments_of("reproduce", **settings), *(f"--set={each}" for each in SET.value)])
+
+
+def draw(
+    name: str, experiment: Experiment, workdir: Path, done: set[str], new: set[str], forks: Forks
+) -> dict[str, str]:
+    """Draws an experiment's figures that are not there or have new runs; returns those that failed, with the reason."""
+    failed = {}
+    for key, labelled in experiment.figures.items():
+        figure = f"figures/{name}/{key}"
+        runs = [
+            (label, _runs.folder(each, seed)) for label, each in labelled.items() for seed in range(seeds(experiment))
+        ]
+        there = [(label, str(workdir / folder)) for label, folder in runs if folder in done]
+        if not there or ((workdir / figure).exists() and new.isdisjoint(folder for _, folder in runs)):
+            continue
+        labels, folders = (",".join(column) for column in zip(*there, strict=True))
+        if reason := forks(figure, arguments_of("plot", workdir=folders, labels=labels, out=workdir / figure)):
+            failed[figure] = reason
+    return failed
+
+
+if __name__ == "__main__":
+    run(main)

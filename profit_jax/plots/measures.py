@@ -1,0 +1,120 @@
+"""Numbers that experiments compare, each read from the records of one run or, at a level common to both, of two.
+
+Of personalization (`clients.jsonl`, means over clients, along epochs or along alpha of model averaging):
+
+    local            the best local score
+    global_kept      the global score at the last point
+    global_at_local  the global score, interpolated, where the local score first reaches a level common to both runs:
+                     95 % of the smaller of their best local scores
+    epochs_to_local  the epochs until it does (of averaging: alpha)
+    start_local      the scores at the first point
+    start_global
+
+Of training (`metrics.jsonl`, Frobenius norms):
+
+    validation          the best validation score
+    prompt_norm         the norm of the prompt after the last round
+    gradient_norm       the clients' mean gradient norm, mean over rounds
+    change_norm         the norm of the prompt's change in a round, mean over rounds
+    gradient_by_prompt  the gradient norm divided by the prompt's norm, mean over rounds
+
+Of PerFIT (`perplexity.jsonl`):
+
+    perplexity  mean over clients after the last round
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from profit_jax.errors import InputError
+from profit_jax.plots import perplexity, tradeoff, training
+from profit_jax.plots.records import Run
+from profit_jax.plots.tradeoff import Curve
+
+LEVEL = 0.95  # of the smaller best local score
+
+
+def measure(name: str, run: Run, point: str = "epoch") -> float:
+    """A measure of one run.
+
+    Raises:
+      InputError: no such measure, or the run has not recorded what it takes.
+    """
+    if name in AT_LEVEL:
+        return AT_LEVEL[name](curve(run, point), LEVEL * curve(run, point).local.max())
+    if name in ALONG:
+        return float(ALONG[name](curve(run, point)))
+    if name in TRAINING:
+        return float(TRAINING[name](run))
+    if name == "perplexity":
+        return float(np.mean([line["perplexity"] for line in perplexity.last_round(run)]))
+    raise InputError(f"unknown measure {name!r}; known: {', '.join((*ALONG, *AT_LEVEL, *TRAINING, 'perplexity'))}")
+
+
+def both(name: str, a: Run, b: Run, points: tuple[str, str] = ("epoch", "epoch")) -> tuple[float, float]:
+    """A measure of two runs; of scores at a level, at the level common to both.
+
+    Raises:
+      InputError: as `measure`.
+    """
+    if name not in AT_LEVEL:
+        return measure(name, a, points[0]), measure(name, b, points[1])
+    curves = curve(a, points[0]), curve(b, points[1])
+    level = LEVEL * min(each.local.max() for each in curves)
+    return tuple(AT_LEVEL[name](each, level) for each in curves)
+
+
+def curve(run: Run, point: str = "epoch") -> Curve:
+    """The run's means over clients.
+
+    Raises:
+      InputError: it has no such points.
+    """
+    means = tradeoff.curve(run, point)
+    if not means.steps.size:
+        raise InputError(f"{run.label}: no point {point!r} is recorded of every client")
+    return means
+
+
+def at_level(curve: Curve, values: np.ndarray, level: float) -> float:
+    """`values` where the local score first reaches the level, linear between the points around it.
+
+    Args:
+      curve: one that reaches the level.
+      values: of the curve, `[points]`.
+      level: a local score.
+    """
+    after = int(np.argmax(curve.local >= level))
+    if after == 0:
+        return float(values[0])
+    before = after - 1
+    share = (level - curve.local[before]) / (curve.local[after] - curve.local[before])
+    return float(values[before] + share * (values[after] - values[before]))
+
+
+def series(run: Run, field: str) -> np.ndarray:
+    """A field of the rounds that recorded it, `[points]`."""
+    values = training.series(run, field)[1]
+    if not values.size:
+        raise InputError(f"{run.label}: metrics.jsonl holds no {field}")
+    return values
+
+
+AT_LEVEL: dict[str, Callable[[Curve, float], float]] = {
+    "global_at_local": lambda curve, level: at_level(curve, curve.robust, level),
+    "epochs_to_local": lambda curve, level: at_level(curve, curve.steps, level),
+}
+ALONG: dict[str, Callable[[Curve], float]] = {
+    "local": lambda curve: curve.local.max(),
+    "global_kept": lambda curve: curve.robust[-1],
+    "start_local": lambda curve: curve.local[0],
+    "start_global": lambda curve: curve.robust[0],
+}
+TRAINING: dict[str, Callable[[Run], float]] = {
+    "validation": lambda run: series(run, "validation_score").max(),
+    "prompt_norm": lambda run: series(run, "adapter_norm")[-1],
+    "gradient_norm": lambda run: series(run, "client_gradient_norm").mean(),
+    "change_norm": lambda run: series(run, "adapter_change_norm").mean(),
+    "gradient_by_prompt": lambda run: (series(run, "client_gradient_norm") / series(run, "adapter_norm")).mean(),
+}

@@ -1,0 +1,75 @@
+"""The embedded model: it ships, it is small, and it is an ordinary Hugging Face folder."""
+
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from profit_jax.backbone import Backbone
+from profit_jax.backbone.save import save
+from profit_jax.errors import InputError
+from tests.backbone.llamas import tiny
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "profit_jax" / "backbone" / "tiny"
+FILES = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+
+
+def assert_equals_transformers(folder: Path, texts: list[str]) -> None:
+    """Tokens, their text and the logits of every position are those that transformers computes."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    backbone = Backbone.load(folder)
+    for text in texts:
+        ids = np.asarray(tokenizer(text)["input_ids"])
+        assert ids.tolist() == backbone.tokenizer.encode([text])[0].tolist()
+        assert tokenizer.decode(ids) == text
+        with torch.no_grad():
+            expected = model(torch.tensor(ids[None])).logits.numpy()
+        np.testing.assert_allclose(backbone.logits(ids[None]), expected, atol=1e-4, rtol=0)
+    assert backbone.end_tokens == (tokenizer.eos_token_id,)
+
+
+def test_the_embedded_model_is_small_and_whole():
+    assert {file.name for file in FOLDER.iterdir()} == FILES
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 12e6
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(Backbone.load("tiny").frozen))
+    assert 1_000_000 <= parameters <= 6_000_000
+    assert f"{parameters:,} parameters" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_embedded_model_answers():
+    answers = Backbone.load("tiny").generate(["Name the colour.\nAnna found a red ball in the garden.\n", "Do"])
+    assert len(answers) == 2 and all(isinstance(answer, str) for answer in answers)
+
+
+def test_the_embedded_model_equals_transformers():
+    assert_equals_transformers(FOLDER, ["Anna found a red ball in the garden.\n", "12 eggs"])
+
+
+def test_a_built_package_holds_the_embedded_model(tmp_path):
+    setup = ["setup.py", "-q", "egg_info", f"--egg-base={tmp_path}", "build_py", f"--build-lib={tmp_path / 'lib'}"]
+    subprocess.run([sys.executable, *setup], cwd=ROOT, check=True, capture_output=True)
+    built = tmp_path / "lib" / FOLDER.relative_to(ROOT)
+    assert {file.name: file.read_bytes() for file in built.iterdir()} == {
+        file.name: file.read_bytes() for file in FOLDER.iterdir()
+    }
+
+
+def test_a_folder_named_tiny_is_given_as_a_path(tmp_path, monkeypatch):
+    save(tmp_path / "tiny", tiny().config, jax.device_get(tiny().frozen))
+    monkeypatch.chdir(tmp_path)
+    for name in ("./tiny", Path("tiny")):
+        assert Backbone.load(name).config == tiny().config
+    assert Backbone.load("tiny").config != tiny().config
+
+
+def test_an_installation_without_the_model_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    with pytest.raises(InputError, match="no embedded model"):
+        Backbone.load("tiny")

@@ -1,0 +1,265 @@
+"""Experiments as data, and their launcher: what is run once, what is known again, and what it comes to."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import pytest
+from tokenizers import Tokenizer as Bpe
+from tokenizers import decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from configs.experiments import EXPERIMENTS, Run
+from launch import _runs, _summary
+from profit_jax.backbone import Backbone, BackboneConfig, Rope, Tokenizer
+from profit_jax.backbone.save import save
+from profit_jax.data import tiny
+from profit_jax.data.prepare import prepare
+from profit_jax.errors import InputError
+from profit_jax.plots import measures
+from tests.plots.fakes import round_line, write_run
+
+ROOT = Path(__file__).parents[1]
+SCALES = ("debug", "tiny", "small", "paper")
+RUNS = tuple(dict.fromkeys(run for experiment in EXPERIMENTS.values() for run in experiment.runs))
+TRAIN = Run("profit_train", "hhf,fed_sgd")
+PERSONALIZE = Run("profit_personalize", "hhf,fed_sgd,low", start=TRAIN)
+FIT = Run("perfit_train", "dolly,dirichlet,fit")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_names_of_every_run_of_every_experiment_are_known_at_every_scale(scale):
+    for run in RUNS:
+        config, names = _runs.config_of(run, scale), run.names.split(",")
+        assert all(_runs.has(config, field) for field, _ in run.fields)
+        prompt = config.prompt.length if "prompt" in config else 0
+        assert prompt + config.max_query + config.max_target - 1 <= max(config.row_widths), "the longest example fits"
+        if run.launcher == "perfit_train":
+            assert (config.data, config.split) == tuple(names[:2])
+        elif run.start:
+            assert config.partition == names[0] and not config.personalize.start
+
+
+def test_a_run_is_told_by_its_folder():
+    assert len({run.name for run in RUNS}) == len(RUNS)
+    assert Run("profit_train", "hhf,x", fields=(("a.b", 0.1),)).name == "profit_train/hhf-x-a.b=0.1"
+
+
+def test_experiments_compare_known_measures_of_the_right_runs():
+    training = {*measures.TRAINING}
+    for experiment in EXPERIMENTS.values():
+        for effect in experiment.effects:
+            wanted = "perfit_train" if effect.measure == "perplexity" else "profit_personalize"
+            wanted = "profit_train" if effect.measure in training else wanted
+            assert effect.measure in {*training, *measures.ALONG, *measures.AT_LEVEL, "perplexity"}
+            assert effect.a.launcher == effect.b.launcher == wanted
+            assert "average" not in effect.points or "average" in effect.a.names
+
+
+def options(folder: Path, **changes) -> _runs.Options:
+    return _runs.Options(**({"scale": "tiny", "workdir": folder, "shared": {}} | changes))
+
+
+def test_a_run_of_two_experiments_is_planned_once_after_what_it_starts_from(tmp_path):
+    runs = [(run, seed) for seed in range(2) for run in (TRAIN, PERSONALIZE, TRAIN, FIT)]
+    data = ("dolly:here.jsonl", "mathinstruct:there.jsonl")
+    jobs = _runs.plan(runs, options(tmp_path, shared={"rounds": "3", "personalize.epochs": "1"}, data=data))
+    assert [job.name for job in jobs[:3]] == [
+        "profit_train/hhf-fed_sgd/seed0",
+        "profit_personalize/hhf-fed_sgd-low/seed0",
+        "perfit_train/dolly-dirichlet-fit/seed0",
+    ]
+    assert len(jobs) == 6
+    assert jobs[4].arguments == [
+        "launch/profit_personalize.py",
+        "--config=configs/profit/tiny.py:hhf,fed_sgd,low",
+        "--config.rounds=3",
+        "--config.personalize.epochs=1",
+        "--config.seed=1",
+        "--config.personalize.seed=1",
+        f"--config.personalize.start={tmp_path}/profit_train/hhf-fed_sgd/seed1",
+        f"--workdir={tmp_path}/profit_personalize/hhf-fed_sgd-low/seed1",
+    ]
+    assert "--config.data=dolly:here.jsonl" in jobs[5].arguments and "--config.rounds=3" in jobs[5].arguments
+    assert not any("personalize" in argument or "there" in argument for argument in jobs[5].arguments)
+
+
+def test_what_no_config_has_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no config has a field 'epochs'"):
+        _runs.plan([(TRAIN, 0)], options(tmp_path, shared={"epochs": "1"}))
+    with pytest.raises(InputError, match=r"no scale 'huge': no file configs/profit/huge\.py"):
+        _runs.plan([(TRAIN, 0)], options(tmp_path, scale="huge"))
+
+
+class Fake:
+    """Launchers that do nothing but make their workdir; those whose name is here fail."""
+
+    def __init__(self, workdir: Path, failing: Sequence[str] = ()):
+        self.workdir, self.failing, self.called, self.count = workdir, failing, [], 2
+
+    def __call__(self, name: str, arguments: Sequence[str]) -> str:
+        self.called.append(name)
+        (self.workdir / name).mkdir(parents=True, exist_ok=True)
+        return "no luck" if name in self.failing else ""
+
+
+def test_a_failed_run_leaves_the_others_whole_and_is_done_again(tmp_path):
+    jobs = _runs.plan([(run, seed) for seed in range(2) for run in (TRAIN, PERSONALIZE, FIT)], options(tmp_path))
+    first = Fake(tmp_path, failing=["profit_train/hhf-fed_sgd/seed0"])
+    new, failed = _runs.do(jobs, tmp_path, first)
+    assert new == {job.name for job in jobs}
+    assert failed == {
+        "profit_train/hhf-fed_sgd/seed0": "no luck",
+        "profit_personalize/hhf-fed_sgd-low/seed0": "profit_train/hhf-fed_sgd/seed0 failed",
+    }
+    assert len(first.called) == 5, "what starts from a failed run is not started"
+    second = Fake(tmp_path)
+    assert _runs.do(jobs, tmp_path, second) == ({*failed}, {})
+    assert {*second.called} == {*failed}
+    assert _runs.do(jobs, tmp_path, Fake(tmp_path)) == (set(), {})
+
+
+def test_another_run_in_a_folder_is_named_before_anything_is_started(tmp_path):
+    _runs.do(_runs.plan([(TRAIN, 0), (PERSONALIZE, 0)], options(tmp_path)), tmp_path, Fake(tmp_path))
+    forks = Fake(tmp_path)
+    for changes, field in (({"shared": {"rounds": "3"}}, "fields.rounds"), ({"scale": "small"}, r"config\.max_query")):
+        jobs = _runs.plan([(TRAIN, 1), (TRAIN, 0)], options(tmp_path, **changes))
+        with pytest.raises(InputError, match=f"hhf-fed_sgd/seed0 holds a run with another {field}"):
+            _runs.do(jobs, tmp_path, forks)
+    (tmp_path / PERSONALIZE.name / "seed0" / _runs.DONE).write_text("{")
+    with pytest.raises(InputError, match=r"done\.json is damaged"):
+        _runs.do(_runs.plan([(TRAIN, 0), (PERSONALIZE, 0)], options(tmp_path)), tmp_path, forks)
+    assert not forks.called
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A generated corpus and instructions, and a random model that reads bytes."""
+    folder = tmp_path_factory.mktemp("world")
+    prepare(tiny.write(folder / "corpus", instances=60).parent, folder / "data", chunk_size=60)
+    tiny.write_instructions(folder / "instructions.jsonl")
+    bpe = Bpe(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator([], trainer)
+    config = BackboneConfig(
+        vocabulary=bpe.get_vocab_size(),
+        width=16,
+        layers=1,
+        heads=2,
+        key_value_heads=1,
+        head_width=8,
+        mlp_width=16,
+        norm_epsilon=1e-5,
+        rope=Rope(10_000.0),
+        tied_embeddings=True,
+        end_tokens=(0,),
+    )
+    inner = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>")
+    frozen = jax.device_get(Backbone.random(config).frozen)
+    save(folder / "model", config, frozen, Tokenizer(inner, (), 0, config.vocabulary))
+    return folder
+
+
+SMALLEST = {
+    "rounds": 1,
+    "clients_per_round": 2,
+    "max_query": 24,
+    "max_target": 8,
+    "local_steps": 1,
+    "validate_every": 1,
+    "validation_examples": 4,
+    "personalize.clients": 2,
+    "personalize.train_examples": 8,
+    "personalize.test_examples": 4,
+    "personalize.global_examples": 4,
+    "personalize.epochs": 1,
+    "pruning_epochs": 1,
+}
+
+
+def reproduce(world: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        "launch/reproduce.py",
+        f"--model={world / 'model'}",
+        f"--data_dir={world / 'data'}",
+        f"--data=dolly:{world / 'instructions.jsonl'}",
+        f"--workdir={world / 'effects'}",
+        *arguments,
+    ]
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def rows(world: Path, workdir: str = "effects") -> list[dict]:
+    return [json.loads(line) for line in (world / workdir / "effects.jsonl").read_text().splitlines()]
+
+
+def test_experiments_of_both_papers_from_end_to_end(world):
+    """Two experiments over two seeds, one run of which cannot be; then the one that is whole again."""
+    spoilt = world / "effects" / "perfit_train/dolly-pathological-perfit-r16-mixed/seed1"
+    spoilt.mkdir(parents=True)
+    (spoilt / "something").touch()
+    settings = [f"--set={name}={value}" for name, value in SMALLEST.items()]
+    done = reproduce(world, "--experiment=profit/observation1,perfit/metrics", "--seeds=2", *settings)
+    name = "perfit_train/dolly-pathological-perfit-r16-mixed/seed1"
+    assert done.returncode == 2 and f"error: 1 failed: {name} ({spoilt} is not empty and holds no run" in done.stderr
+    assert "12 runs, 0 of them there already" in done.stdout
+
+    found = rows(world)
+    assert [row["seeds"] for row in found] == [[0, 1]] * 5 + [[0]]
+    local = next(row for row in found if row["measure"] == "local")
+    assert local["difference"]["mean"] == pytest.approx(local["a"]["mean"] - local["b"]["mean"])
+    assert "--experiment=profit/observation1 --scale=tiny" in local["command"]
+    second = next(row for row in found if row["experiment"] == "perfit/metrics")
+    recorded = (world / "effects" / second["a"]["run"] / "seed0" / "perplexity.jsonl").read_text().splitlines()
+    last = [row["perplexity"] for row in map(json.loads, recorded) if row["round"] == 1]
+    assert second["a"]["values"][0] == pytest.approx(sum(last) / len(last))
+    assert (world / "effects/figures/profit/observation1/tradeoff/tradeoff.png").exists()
+    assert (world / "effects/figures/perfit/metrics/dolly-pathological/perplexity.png").exists()
+
+    again = reproduce(world, "--experiment=profit/observation1", "--seeds=2", *settings)
+    assert again.returncode == 0, again.stderr
+    assert "6 runs, 6 of them there already" in again.stdout
+    assert {str(row) for row in rows(world)} == {str(row) for row in found}
+    assert "## perfit/metrics: " in (world / "effects" / "effects.md").read_text()
+
+
+def test_tuning_marks_the_run_with_the_highest_score_and_keeps_other_rows(tmp_path):
+    """FedSGD's four rates with hand-written records, the second the best; a row of another experiment stays."""
+    name = "profit/tuning_fed_sgd_hhf"
+    done = set()
+    for run, score in zip(EXPERIMENTS[name].choice.runs, (0.1, 0.4, 0.3, 0.2), strict=True):
+        done.add(_runs.folder(run, 0))
+        write_run(tmp_path / _runs.folder(run, 0), rounds=[round_line(1, validation_score=score)])
+    found = _summary.rows(name, EXPERIMENTS[name], tmp_path, 1, done, "python …")
+    assert [(*row["fields"].values(), row["best"]) for row in found] == [
+        (0.01, False),
+        (0.1, True),
+        (1.0, False),
+        (10.0, False),
+    ]
+    other = _summary.rows("perfit/metrics", EXPERIMENTS["perfit/metrics"], tmp_path, 2, set(), "python …")
+    _summary.write(tmp_path, [*other, *found[:1]])
+    text = _summary.write(tmp_path, found)
+    assert "| 0.1                            | 0.4        | best |" in text and "perfit/metrics" not in text
+    assert [row["experiment"] for row in rows(tmp_path, "")] == ["perfit/metrics"] * 2 + [name] * 4
+    assert "| -   | -   | -            | 0     | alike" in (tmp_path / "effects.md").read_text()
+
+
+def test_bad_flags_are_one_line(tmp_path):
+    cases = {
+        "--experiment=nothing": "no experiment 'nothing'; --list names them",
+        "--seeds=2": "give --experiment=NAME; --list names them",
+        "--set=rounds": "give field=value",
+    }
+    for argument, said in cases.items():
+        more = ["--experiment=perfit/table2"] if argument.startswith("--set") else []
+        done = reproduce(tmp_path, argument, *more)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr

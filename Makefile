@@ -1,6 +1,6 @@
 # Needs only make and Python >= 3.11; everything else is installed into .venv.
 #
-#   make demo    the whole job on a small generated corpus      make lint     style and import contract
+#   make demo    both papers on the embedded model and corpus   make lint     style and import contract
 #   make test    lint, doctests and tests                       make clean    remove caches, builds and .venv
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test lint clean venv
 
 help:
-	@echo "make demo    train a prompt, personalize it and draw the curves on a small generated corpus"
+	@echo "make demo    both papers on the embedded model and corpus, with figures and a table"
 	@echo "make test    lint, import contract, doctests, tests (WORKERS=2 processes; PYTEST_ARGS for more)"
 	@echo "make lint    ruff check, ruff format --check, import contract"
 	@echo "make venv    create $(VENV) with the pinned dependencies"

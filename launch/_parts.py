@@ -15,7 +15,7 @@ from profit_jax.errors import InputError
 def backbone(config: ConfigDict, mesh: Mesh | None = None) -> pj.Backbone:
     """The frozen model that `config.model` names, whole on every device of the mesh."""
     if not config.model:
-        raise InputError("no model: give --config.model=FOLDER, a Hugging Face folder")
+        raise InputError("no model: give --config.model=FOLDER, a Hugging Face folder, or tiny")
     return pj.Backbone.load(config.model, dtype=config.dtype, remat=config.remat, mesh=mesh)
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from profit_jax.data import tiny
 from profit_jax.data.examples import Example
 from profit_jax.data.instructions import SETS, load, render
 from profit_jax.errors import InputError
@@ -211,7 +212,7 @@ def test_an_empty_file_and_other_formats_are_named(tmp_path: Path) -> None:
 def test_a_name_without_set_or_file_gives_the_nearest_set() -> None:
     assert refused("doly") == "doly: neither a file that exists nor a known set; did you mean 'dolly'?"
     assert "did you mean 'mathinstruct'?" in refused("MathInstruct:a.json")
-    assert refused("data/x.json").endswith(f"nor a known set; the known sets are {', '.join(SETS)}")
+    assert refused("data/x.json").endswith(f"nor a known set; the known sets are {', '.join(SETS)}, tiny")
     for data in ("dolly:x.json", "dolly:"):
         assert refused(data) == (
             f"{data}: no such file; give one that exists, or 'dolly' alone to fetch it from the hub"
@@ -336,3 +337,13 @@ def test_known_rows_render_as_published(real_data: Path) -> None:
         ),
     )
     assert first("mathinstruct").task_type == "data/CoT/aqua_rat.json"
+
+
+def test_the_embedded_set_needs_no_file_and_has_dollys_categories() -> None:
+    """4,000 rows, an eighth of each category; `rows` draws from them as from any set."""
+    loaded = load("tiny")
+    kinds = [example.task_type for example in loaded.examples]
+    assert {kind: kinds.count(kind) for kind in tiny.CATEGORIES} == dict.fromkeys(tiny.CATEGORIES, 500)
+    assert loaded.dropped == 0 and {example.task for example in loaded.examples} == {"tiny"}
+    assert loaded.examples[3].query.startswith(PAIRED)
+    assert len(load("tiny", rows=10).examples) == 10

@@ -7,21 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import pytest
-from tokenizers import Tokenizer as Bpe
-from tokenizers import decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from configs.experiments import EXPERIMENTS, Run
 from launch import _runs, _summary
-from profit_jax.backbone import Backbone, BackboneConfig, Rope, Tokenizer
-from profit_jax.backbone.save import save
 from profit_jax.data import tiny
 from profit_jax.data.prepare import prepare
 from profit_jax.errors import InputError
 from profit_jax.plots import measures
 from tests.plots.fakes import round_line, write_run
+from tests.worlds import random_model
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("debug", "tiny", "small", "paper")
@@ -141,31 +136,11 @@ def test_another_run_in_a_folder_is_named_before_anything_is_started(tmp_path):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """A generated corpus and instructions, and a random model that reads bytes."""
+    """A prepared corpus and a random model."""
     folder = tmp_path_factory.mktemp("world")
-    prepare(tiny.write(folder / "corpus", instances=60).parent, folder / "data", chunk_size=60)
-    tiny.write_instructions(folder / "instructions.jsonl")
-    bpe = Bpe(models.BPE())
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator([], trainer)
-    config = BackboneConfig(
-        vocabulary=bpe.get_vocab_size(),
-        width=16,
-        layers=1,
-        heads=2,
-        key_value_heads=1,
-        head_width=8,
-        mlp_width=16,
-        norm_epsilon=1e-5,
-        rope=Rope(10_000.0),
-        tied_embeddings=True,
-        end_tokens=(0,),
-    )
-    inner = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>")
-    frozen = jax.device_get(Backbone.random(config).frozen)
-    save(folder / "model", config, frozen, Tokenizer(inner, (), 0, config.vocabulary))
+    tasks = tiny.write(folder / "corpus", instances=60)
+    prepare(tasks.parent, folder / "data", chunk_size=60)
+    random_model(folder / "model", tasks)
     return folder
 
 
@@ -192,7 +167,6 @@ def reproduce(world: Path, *arguments: str) -> subprocess.CompletedProcess:
         "launch/reproduce.py",
         f"--model={world / 'model'}",
         f"--data_dir={world / 'data'}",
-        f"--data=dolly:{world / 'instructions.jsonl'}",
         f"--workdir={world / 'effects'}",
         *arguments,
     ]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -12,8 +13,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from profit_jax.backbone import Backbone
+from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.save import save
+from profit_jax.data.encode import Encoder
+from profit_jax.data.tiny.held_out import TEST
+from profit_jax.data.tiny.rules import Rule
+from profit_jax.data.tiny.training import TRAIN
 from profit_jax.errors import InputError
+from profit_jax.rng import generator
 from tests.backbone.llamas import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -43,9 +50,23 @@ def test_the_embedded_model_is_small_and_whole():
     assert f"{parameters:,} parameters" in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_embedded_model_answers():
-    answers = Backbone.load("tiny").generate(["Name the colour.\nAnna found a red ball in the garden.\n", "Do"])
-    assert len(answers) == 2 and all(isinstance(answer, str) for answer in answers)
+def right(rules: Sequence[Rule], heading: Callable[[Rule], str]) -> float:
+    """Share of new queries, two of each rule, that the embedded model answers to the letter."""
+    model, draw = Backbone.load("tiny"), generator(7, "unseen")
+    asked = [(heading(rule), *rule.instance(draw)) for rule in rules for _ in range(2)]
+    encoder = Encoder(model.tokenizer)
+    queries = encoder.queries([f"{words}{query}" for words, query, _ in asked])
+    answers = generate_tokens(
+        model.graph, model.frozen, {}, queries, [0] * len(queries), new_tokens=24, end_tokens=model.end_tokens
+    )
+    return float(np.mean([model.tokenizer.decode(given) == right for given, (*_, right) in zip(answers, asked)]))
+
+
+def test_the_embedded_model_knows_tasks_by_their_definitions_alone():
+    """The rules it was trained on after their definitions; bare queries, and of types held out, are for a prompt."""
+    assert right(TRAIN, lambda rule: f"{rule.define()}\n") > 0.85
+    assert right(TRAIN, lambda _: "") < 0.5
+    assert right(TEST, lambda _: "") < 0.3
 
 
 def test_the_embedded_model_equals_transformers():

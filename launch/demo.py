@@ -1,8 +1,8 @@
-"""Both papers' effects in a few minutes on two CPU cores, without a download: `make demo`.
+"""Both papers' effects in nine minutes on two CPU cores, without a download: `make demo`.
 
 The embedded model and corpus, one seed. A soft prompt is trained by FedAvg(Adam), FedAvg(SGD) and FedSGD and then
 personalized, with a small and a large learning rate, with and without l2 and model averaging; PerFIT is set against
-FIT. What one seed cannot tell, launch/reproduce.py with --seeds=5 can; README.md has its table.
+FIT. What one seed cannot tell, launch/reproduce.py with --seeds=5 can.
 """
 
 import time

@@ -97,6 +97,7 @@ def card(config: ConfigDict, made: Pretrained, held_out: Sequence[Document]) -> 
     asked = [document for document in held_out if document[0]]
     shown = zip(asked, answers(made.backbone, asked[:_SAMPLES]))
     samples = "\n".join(f"- {json.dumps([*document, given], ensure_ascii=False)}" for document, given in shown)
+    settings = [argument for argument in sys.argv[1:] if argument.startswith("--config")]
     scores = "\n".join(f"| {score.step} | {score.loss:.4f} | {score.accuracy:.3f} |" for score in made.scores)
     return f"""---
 license: apache-2.0
@@ -111,7 +112,7 @@ and tested without a download.
 
 ## How it was made
 
-    python {shlex.join(sys.argv)}
+    python launch/pretrain_tiny.py {shlex.join(["--out=MODEL", *settings])}
 
 - {made.tokens:,} tokens of {made.counts["documents"]:,} documents; {made.counts["dropped"]:,} more were longer than a
   row and left out.

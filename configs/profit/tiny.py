@@ -11,11 +11,11 @@ from configs.profit import small
 
 # (server, client) learning rates of stage 1; FedSGD and centralized training have the server's alone.
 TRAINING = {
-    "fed_avg_adam": (0.1, 0.1),
-    "fed_avg_sgd": (0.1, 1.0),
-    "fed_sgd": (0.1, None),
-    "fed_sgd_lb": (0.1, None),
-    "centralized": (0.1, None),
+    "fed_avg_adam": (0.03, 0.1),
+    "fed_avg_sgd": (0.03, 1.0),
+    "fed_sgd": (0.03, None),
+    "fed_sgd_lb": (0.03, None),
+    "centralized": (0.03, None),
 }
 # Learning rates of stage 2.
 PERSONALIZATION = {"high": 0.03, "low": 0.3, "rate_small": 0.03, "rate_large": 0.3}
@@ -32,22 +32,22 @@ def get_config(setting: str = "") -> ConfigDict:
     config.update(
         {
             "model": "tiny",
-            "rounds": 24,
+            "rounds": 16,
             "max_query": 56,
             "max_target": 20,
             "row_widths": (88,),
             "validate_every": 8,
-            "validation_examples": 126,
-            "checkpoint_every": 24,
+            "validation_examples": 84,
+            "checkpoint_every": 16,
         }
     )
     config.personalize.update(
         {
             "clients": 8,
-            "train_examples": 64,
-            "test_examples": 32,
+            "train_examples": 48,
+            "test_examples": 24,
             "global_examples": 96,
-            "epochs": 12,
+            "epochs": 8,
             "evaluate_every": 2,
         }
     )

@@ -16,7 +16,7 @@ SMALL = {
     "width": 32,
     "layers": 2,
     "heads": 2,
-    "key_value_heads": 1,
+    "key_value_heads": 2,
     "head_width": 16,
     "mlp_width": 48,
     "plan.steps": 3,

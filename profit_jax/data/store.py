@@ -210,10 +210,10 @@ def open(path: str | os.PathLike[str]) -> FederatedSNI:
     >>> import tempfile
     >>> from profit_jax.data import prepare, tiny
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     prepared = prepare.prepare(tiny.write(folder), folder, partitions=["hhf"], chunk_size=40)
+    ...     prepared = prepare.prepare(tiny.write(folder, instances=40), folder, partitions=["hhf"], chunk_size=40)
     ...     clients = open(prepared["hhf"].folder)
     ...     len(clients.train), len(clients.train[0]), clients.train[0][0].task_type
-    (18, 40, 'Grammar Error Correction')
+    (91, 40, 'Coreference Resolution')
     """
     folder = Path(path) / VERSION
     metadata = read_metadata(folder)

@@ -14,11 +14,13 @@ from profit_jax.plots import effects, measures, records
 Row = dict[str, Any]
 
 
-def rows(name: str, experiment: Experiment, workdir: Path, seeds: int, done: set[str], command: str) -> list[Row]:
+def rows(
+    name: str, experiment: Experiment, workdir: Path, seeds: Sequence[int], done: set[str], command: str
+) -> list[Row]:
     """A row for each effect and for each run that is chosen among, from the runs that have been done."""
     found = [_effect(effect, workdir, seeds, done) for effect in experiment.effects]
     if experiment.choice:
-        found += _choice(experiment, workdir, done)
+        found += _choice(experiment, workdir, seeds, done)
     return [{"experiment": name, **row, "command": command} for row in found]
 
 
@@ -49,10 +51,10 @@ def _run(path: Path) -> records.Run:
     return records.open_run(path, str(path))
 
 
-def _effect(effect: Effect, workdir: Path, seeds: int, done: set[str]) -> Row:
+def _effect(effect: Effect, workdir: Path, seeds: Sequence[int], done: set[str]) -> Row:
     """A - B over the seeds that both have."""
     pairs = {}
-    for seed in range(seeds):
+    for seed in seeds:
         a, b = folder(effect.a, seed), folder(effect.b, seed)
         if {a, b} <= done:
             pairs[seed] = measures.both(effect.measure, _run(workdir / a), _run(workdir / b), effect.points)
@@ -65,12 +67,12 @@ def _effect(effect: Effect, workdir: Path, seeds: int, done: set[str]) -> Row:
     return row | {"difference": result.difference._asdict()}
 
 
-def _choice(experiment: Experiment, workdir: Path, done: set[str]) -> list[Row]:
+def _choice(experiment: Experiment, workdir: Path, seeds: Sequence[int], done: set[str]) -> list[Row]:
     """The measures of each run, and which is the best."""
     values = {}
     for run in experiment.choice.runs:
-        if folder(run, 0) in done:
-            read = _run(workdir / folder(run, 0))
+        if folder(run, seeds[0]) in done:
+            read = _run(workdir / folder(run, seeds[0]))
             values[run.name] = [measures.measure(measure, read) for measure in experiment.choice.measures]
     best = effects.best(values) if values else None
     return [

@@ -57,12 +57,11 @@ def main(argv: Sequence[str]) -> None:
     workdir = Path(WORKDIR.value)
     wanted = [
         (each, seed)
-        for seed in range(SEEDS.value)
         for experiment in chosen.values()
+        for seed in experiment.seeds(SEEDS.value)
         for each in experiment.runs
-        if seed < seeds(experiment)
     ]
-    jobs = _runs.plan(wanted, options(workdir))
+    jobs = _runs.plan(sorted(wanted, key=lambda run: run[1]), options(workdir))  # all of one seed before the next
     with Forks(workdir, JOBS.value) as forks:
         if embedded() and any(job.arguments[0] == "launch/profit_train.py" for job in jobs):
             prepare(workdir / "data", forks)
@@ -73,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
     rows = [
         row
         for name, experiment in chosen.items()
-        for row in _summary.rows(name, experiment, workdir, seeds(experiment), done, command(name))
+        for row in _summary.rows(name, experiment, workdir, experiment.seeds(SEEDS.value), done, command(name))
     ]
     print(f"\n{_summary.write(workdir, rows)}")
     print(f"tables in {workdir / 'effects.md'}, figures in {workdir / 'figures'}")
@@ -130,11 +129,6 @@ def prepare(data_dir: Path, forks: Forks) -> None:
             raise InputError(f"the embedded corpus could not be prepared: {reason}")
 
 
-def seeds(experiment: Experiment) -> int:
-    """Over how many seeds it goes."""
-    return min(SEEDS.value, experiment.seeds or SEEDS.value)
-
-
 def command(name: str) -> str:
     """The command that makes an experiment's rows."""
     settings = {"experiment": name, "scale": SCALE.value, "workdir": WORKDIR.value, "seeds": SEEDS.value}
@@ -151,7 +145,9 @@ def draw(
     for key, labelled in experiment.figures.items():
         figure = f"figures/{name}/{key}"
         runs = [
-            (label, _runs.folder(each, seed)) for label, each in labelled.items() for seed in range(seeds(experiment))
+            (label, _runs.folder(each, seed))
+            for label, each in labelled.items()
+            for seed in experiment.seeds(SEEDS.value)
         ]
         there = [(label, str(workdir / folder)) for label, folder in runs if folder in done]
         if not there or ((workdir / figure).exists() and new.isdisjoint(folder for _, folder in runs)):

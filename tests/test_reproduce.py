@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs.experiments import EXPERIMENTS, Run
+from configs.experiments.types import TUNING_SEED
 from launch import _runs, _summary
 from profit_jax.data import tiny
 from profit_jax.data.prepare import prepare
@@ -43,6 +44,15 @@ def test_the_names_of_every_run_of_every_experiment_are_known_at_every_scale(sca
 def test_a_run_is_told_by_its_folder():
     assert len({run.name for run in RUNS}) == len(RUNS)
     assert Run("profit_train", "hhf,x", fields=(("a.b", 0.1),)).name == "profit_train/hhf-x-a.b=0.1"
+
+
+@pytest.mark.parametrize("scale", ("tiny", "small", "paper"))
+def test_no_two_runs_of_an_experiment_are_one_run_under_two_names(scale):
+    for name, experiment in EXPERIMENTS.items():
+        made = {}
+        for run in experiment.runs:
+            key = (repr(_runs.config_of(run, scale).to_dict()), run.fields, run.start, run.launcher)
+            assert made.setdefault(key, run.name) == run.name, name
 
 
 def test_experiments_compare_known_measures_of_the_right_runs():
@@ -209,24 +219,25 @@ def test_experiments_of_both_papers_from_end_to_end(world):
 
 
 def test_tuning_marks_the_run_with_the_highest_score_and_keeps_other_rows(tmp_path):
-    """FedSGD's four rates with hand-written records, the second the best; a row of another experiment stays."""
+    """FedSGD's five rates with hand-written records, the third the best; a row of another experiment stays."""
     name = "profit/tuning_fed_sgd_hhf"
     done = set()
-    for run, score in zip(EXPERIMENTS[name].choice.runs, (0.1, 0.4, 0.3, 0.2), strict=True):
-        done.add(_runs.folder(run, 0))
-        write_run(tmp_path / _runs.folder(run, 0), rounds=[round_line(1, validation_score=score)])
-    found = _summary.rows(name, EXPERIMENTS[name], tmp_path, 1, done, "python …")
+    for run, score in zip(EXPERIMENTS[name].choice.runs, (0.1, 0.2, 0.4, 0.3, 0.2), strict=True):
+        done.add(_runs.folder(run, TUNING_SEED))
+        write_run(tmp_path / _runs.folder(run, TUNING_SEED), rounds=[round_line(1, validation_score=score)])
+    found = _summary.rows(name, EXPERIMENTS[name], tmp_path, [TUNING_SEED], done, "python …")
     assert [(*row["fields"].values(), row["best"]) for row in found] == [
         (0.01, False),
+        (10**-1.5, False),
         (0.1, True),
         (1.0, False),
         (10.0, False),
     ]
-    other = _summary.rows("perfit/metrics", EXPERIMENTS["perfit/metrics"], tmp_path, 2, set(), "python …")
+    other = _summary.rows("perfit/metrics", EXPERIMENTS["perfit/metrics"], tmp_path, range(2), set(), "python …")
     _summary.write(tmp_path, [*other, *found[:1]])
     text = _summary.write(tmp_path, found)
     assert "| 0.1                            | 0.4        | best |" in text and "perfit/metrics" not in text
-    assert [row["experiment"] for row in rows(tmp_path, "")] == ["perfit/metrics"] * 2 + [name] * 4
+    assert [row["experiment"] for row in rows(tmp_path, "")] == ["perfit/metrics"] * 2 + [name] * 5
     assert "| -   | -   | -            | 0     | alike" in (tmp_path / "effects.md").read_text()
 
 

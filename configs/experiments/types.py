@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+TUNING_SEED = 1000  # of searches for learning rates: none of those that effects are measured with
+
 
 @dataclass(frozen=True)
 class Run:
@@ -53,7 +55,10 @@ class Experiment:
     effects: tuple[Effect, ...] = ()
     choice: Choice | None = None
     figures: Mapping[str, Mapping[str, Run]] = field(default_factory=dict)  # folder -> legend -> run
-    seeds: int | None = None  # as many where that is fewer than asked for
+
+    def seeds(self, count: int) -> range:
+        """The seeds that it is run with where effects are wanted over so many."""
+        return range(TUNING_SEED, TUNING_SEED + 1) if self.choice else range(count)
 
     @property
     def runs(self) -> tuple[Run, ...]:

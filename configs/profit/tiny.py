@@ -18,7 +18,7 @@ TRAINING = {
     "centralized": (0.03, None),
 }
 # Learning rates of stage 2.
-PERSONALIZATION = {"high": 0.03, "low": 0.3, "rate_small": 0.03, "rate_large": 0.3}
+PERSONALIZATION = {"high": 0.03, "low": 0.3, "rate_large": 0.3}
 SETTINGS = {
     "low": {"personalize.epochs": 4, "personalize.evaluate_every": 1},
     "l2": {"personalize.l2": 0.1},

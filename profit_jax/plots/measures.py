@@ -21,6 +21,7 @@ Of training (`metrics.jsonl`, Frobenius norms):
 Of PerFIT (`perplexity.jsonl`):
 
     perplexity  mean over clients after the last round
+    likelihood  1 / perplexity, which is high where it is good
 """
 
 from collections.abc import Callable
@@ -47,9 +48,9 @@ def measure(name: str, run: Run, point: str = "epoch") -> float:
         return float(ALONG[name](curve(run, point)))
     if name in TRAINING:
         return float(TRAINING[name](run))
-    if name == "perplexity":
-        return float(np.mean([line["perplexity"] for line in perplexity.last_round(run)]))
-    raise InputError(f"unknown measure {name!r}; known: {', '.join((*ALONG, *AT_LEVEL, *TRAINING, 'perplexity'))}")
+    if name in PERPLEXITY:
+        return PERPLEXITY[name](float(np.mean([line["perplexity"] for line in perplexity.last_round(run)])))
+    raise InputError(f"unknown measure {name!r}; known: {', '.join((*ALONG, *AT_LEVEL, *TRAINING, *PERPLEXITY))}")
 
 
 def both(name: str, a: Run, b: Run, points: tuple[str, str] = ("epoch", "epoch")) -> tuple[float, float]:
@@ -117,4 +118,8 @@ TRAINING: dict[str, Callable[[Run], float]] = {
     "gradient_norm": lambda run: series(run, "client_gradient_norm").mean(),
     "change_norm": lambda run: series(run, "adapter_change_norm").mean(),
     "gradient_by_prompt": lambda run: (series(run, "client_gradient_norm") / series(run, "adapter_norm")).mean(),
+}
+PERPLEXITY: dict[str, Callable[[float], float]] = {
+    "perplexity": lambda perplexity: perplexity,
+    "likelihood": lambda perplexity: 1 / perplexity,
 }

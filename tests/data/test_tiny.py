@@ -7,7 +7,7 @@ import pytest
 
 from profit_jax.data import instructions, sni, tiny
 from profit_jax.data.splits import split_types
-from profit_jax.data.tiny import corpus, held_out, training
+from profit_jax.data.tiny import corpus, held_out, responses, training
 from profit_jax.data.tiny.rules import Rule
 from profit_jax.rng import generator
 
@@ -68,6 +68,16 @@ def test_pretraining_never_shows_a_held_out_type_or_a_query_without_a_heading() 
                 ("Definition: ", "Positive Example", "Below is an", "Say ")
             )
             assert known or heading == "Do the task." or heading[:-1] in {rule.type for rule in training.TRAIN}, heading
+
+
+def test_requests_that_leave_the_answer_open_are_answered_in_every_way_and_not_with_the_sets_own_rows() -> None:
+    documents = [*itertools.islice(tiny.documents(3), 4000)]
+    open_ones = [each for each in documents if any(request in each[0] for request in responses.REQUESTS)]
+    assert 0.05 < len(open_ones) / len(documents) < 0.09
+    starts = ("Where did", "Then she was", "a food", "an animal")
+    assert all(any(answer.startswith(start) for _, answer in open_ones) for start in starts)
+    own = {(f"{example.query}\n", *example.targets) for example in instructions.load("tiny").examples}
+    assert own.isdisjoint(open_ones)
 
 
 def test_documents_are_a_function_of_the_seed() -> None:

@@ -75,6 +75,7 @@ def test_measures_of_training(tmp_path: Path) -> None:
 def test_perplexity_is_the_mean_over_clients_after_the_last_whole_round(tmp_path: Path) -> None:
     run = records.open_run(write_perfit(tmp_path / "run", [[9, 9], [4, 6], [3, 5]]))
     assert measures.measure("perplexity", run) == pytest.approx(4)
+    assert measures.measure("likelihood", run) == pytest.approx(1 / 4)
 
 
 def test_what_was_not_recorded_is_named(tmp_path: Path) -> None:

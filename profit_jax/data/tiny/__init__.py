@@ -4,7 +4,8 @@ It stands in for Super-NaturalInstructions and for Dolly where there is no downl
 by seeded rules; none is copied. `Backbone.load("tiny")` is the model that was pretrained on `documents`.
 """
 
-from profit_jax.data.tiny.corpus import CATEGORIES, TYPES, instructions, write, write_instructions
+from profit_jax.data.tiny.corpus import TYPES, write
 from profit_jax.data.tiny.pretraining import documents
+from profit_jax.data.tiny.responses import CATEGORIES, instructions, write_instructions
 
 __all__ = ["CATEGORIES", "TYPES", "documents", "instructions", "write", "write_instructions"]

@@ -1,16 +1,14 @@
-"""The embedded corpus as files: tasks in the exact format of Super-NaturalInstructions, instructions in Dolly's."""
+"""The embedded corpus as files, in the exact format of Super-NaturalInstructions."""
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from profit_jax.data.tiny import lexicon, world
+from profit_jax.data.tiny import lexicon
 from profit_jax.data.tiny.forms import Draw
 from profit_jax.data.tiny.held_out import EXCLUDED, TEST, VALIDATION
 from profit_jax.data.tiny.rules import Rule
 from profit_jax.data.tiny.training import TRAIN
-from profit_jax.data.tiny.world import article, capital, pick, sample
 from profit_jax.rng import generator
 
 RULES = (*TRAIN, *VALIDATION, *TEST, *EXCLUDED)
@@ -81,58 +79,3 @@ def _task(rule: Rule, number: int, draw: Draw, instances: int) -> dict[str, obje
         ],
         "Instance License": ["Apache 2.0"],
     }
-
-
-def instructions(seed: int = 0, rows: int = 4000) -> list[dict[str, str]]:
-    """So many rows with Dolly's columns, its eight categories in turn.
-
-    Instruction and context do not tell the category: rows of all categories ask the same few things of the same
-    stories. What a client wants is in its responses alone, so clients of different categories disagree.
-    """
-    made = []
-    for row in range(rows):
-        category = list(CATEGORIES)[row % len(CATEGORIES)]
-        draw = generator(seed, "tiny instructions", row)
-        story = world.story(draw)
-        response = CATEGORIES[category](story, draw)
-        made.append(
-            {
-                "instruction": pick(draw, _REQUESTS),
-                "context": story.text,
-                "response": response,
-                "category": category,
-            }
-        )
-    return made
-
-
-def write_instructions(file: str | os.PathLike[str], seed: int = 0, rows: int = 4000) -> Path:
-    """Writes `instructions` as JSON lines."""
-    path = Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row) + "\n" for row in instructions(seed, rows)]
-    path.write_text("".join(lines), encoding="utf-8")
-    return path
-
-
-_REQUESTS = ["What do you make of it?", "Read this.", "Here is a story.", "What can you say about it?"]
-
-
-def _listed(story: world.Story, draw: Draw) -> str:
-    others = [noun for noun in lexicon.KINDS[story.first.kind] if noun != story.first.noun]
-    return ", ".join([story.first.noun, *sample(draw, others, 2)])
-
-
-# How a response follows from the story, by category.
-CATEGORIES: dict[str, Callable[[world.Story, Draw], str]] = {
-    "open_qa": lambda t, _: (
-        f"{capital(article(t.first.noun))} {t.first.noun} is {article(t.first.kind)} {t.first.kind}."
-    ),
-    "closed_qa": lambda t, _: f"{t.first.place}, {t.second.place}",
-    "general_qa": lambda t, _: t.first.question("where"),
-    "classification": lambda t, _: f"{t.first.kind} and {t.second.kind}",
-    "information_extraction": lambda t, _: f"{t.first.name}: {t.first.noun}; {t.second.name}: {t.second.noun}",
-    "brainstorming": _listed,
-    "summarization": lambda t, _: f"{t.first.short} {t.second.short}",
-    "creative_writing": lambda t, _: f"Then {t.second.she} was {t.second.feeling} because {t.second.reason}.",
-}

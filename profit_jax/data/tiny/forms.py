@@ -52,18 +52,19 @@ def claimed(draw: Draw) -> tuple[world.Scene, str, bool]:
     return scene, f"The {scene.noun} was in the {place}.", place == scene.place
 
 
-def verified(draw: Draw) -> tuple[str, bool]:
-    """A story with a question and an answer to it, right or wrong."""
+def verified(draw: Draw) -> tuple[str, bool, tuple[world.Story, str]]:
+    """A story with a question and an answer to it, right or wrong; and what was asked."""
     (story, word), right = asked(draw), bool(draw.integers(2))
     other = story.second if story.asked == story.first else story.first
     given = story.asked.answer(word) if right else other.answer(word)
-    return f"{story.text} {story.asked.question(word)} {capital(given)}.", given == story.asked.answer(word)
+    query = f"{story.text} {story.asked.question(word)} {capital(given)}."
+    return query, given == story.asked.answer(word), (story, word)
 
 
-def answerable(draw: Draw) -> tuple[str, bool]:
-    """A scene and a question about it or about another."""
+def answerable(draw: Draw) -> tuple[str, bool, world.Scene]:
+    """A scene and a question about it or about another; and the scene that is told."""
     story, word, known = world.story(draw), pick(draw, ["where", "when", "who", "colour"]), bool(draw.integers(2))
-    return f"{story.first.text} {(story.first if known else story.second).question(word)}", known
+    return f"{story.first.text} {(story.first if known else story.second).question(word)}", known, story.first
 
 
 def blank(field: str) -> Form:
@@ -123,16 +124,17 @@ def matched(draw: Draw) -> world.Pair:
     return world.pair(draw, "noun" if draw.integers(2) else pick(draw, ["place", "name", "colour"]))
 
 
-def steps(draw: Draw) -> tuple[str, list[str]]:
-    """Three steps of a deed in some order, and each one's place in time."""
+def steps(draw: Draw) -> tuple[str, list[int], list[str], world.Scene]:
+    """Three steps of a deed in some order, each one's place in time; the steps as told, and the scene."""
     scene = world.scene(draw)
     steps = [
         f"{scene.name} went to the {scene.place}.",
         f"{scene.name} {scene.past} the {scene.noun}.",
         f"{scene.name} went home.",
     ]
-    order = draw.permutation(3)
-    return " ".join(steps[i] for i in order), [str(i + 1) for i in order]
+    order = draw.permutation(3).tolist()
+    told = [steps[i] for i in order]
+    return " ".join(told), [i + 1 for i in order], told, scene
 
 
 def wrong(draw: Draw) -> tuple[world.Scene, int]:
@@ -153,11 +155,11 @@ def right(case: tuple[world.Scene, int]) -> str:
     return case[0].text
 
 
-def mad(draw: Draw) -> tuple[str, bool]:
-    """What somebody did with food or with something that is none."""
-    name, food, sense = pick(draw, [*lexicon.FEMALE, *lexicon.MALE]), bool(draw.integers(2)), pick(draw, lexicon.PLACES)
+def mad(draw: Draw) -> tuple[str, bool, str, str]:
+    """What somebody did with food or with something that is none; and that thing and the place."""
+    name, food, place = pick(draw, [*lexicon.FEMALE, *lexicon.MALE]), bool(draw.integers(2)), pick(draw, lexicon.PLACES)
     noun = pick(draw, lexicon.KINDS["food" if food else pick(draw, ["tool", "toy"])])
-    return f"{name} ate {article(noun)} {noun} in the {sense}.", food
+    return f"{name} ate {article(noun)} {noun} in the {place}.", food, noun, place
 
 
 def opposite(draw: Draw) -> tuple[str, str]:

@@ -10,7 +10,17 @@ VALIDATION = [
         forms.verified,
         "the answer is right",
         forms.second,
-        ["yes/no?", "true/false?", "right/wrong"],
+        ["yes/no?", "right/wrong"],
+        forms.first,
+    ),
+    *rules(
+        "Answer Verification",
+        forms.verified,
+        {
+            "Put the answer right. | in a sentence": lambda c: forms.asked_sentence(c[2]),
+            "Ask once more. | ask again": lambda c: c[2][0].asked.question(c[2][1]),
+            "Put the answer right, in a word or two.": lambda c: forms.asked_answer(c[2]),
+        },
         forms.first,
     ),
     *rules(
@@ -20,15 +30,17 @@ VALIDATION = [
             "Name the thing, then the place. | thing, place?": lambda s: f"{s.noun}, {s.place}",
             "Name the person, then the deed. | person, verb?": lambda s: f"{s.name}, {s.past}",
             "Name place and time.": lambda s: f"{s.place} {s.time}",
+            "Name time and feeling. | time, feeling?": lambda s: f"{s.time}, {s.feeling}",
         },
     ),
     *rules(
         "Dialogue Generation",
         talk,
         {
-            "Reply to it. | and then?": lambda d: d.reply,
-            "Reply, and say who you are.": lambda d: f"{d.speakers[0]}: {d.reply}",
-            "Repeat what was said. | again?": lambda d: d.turn(1),
+            "Reply to it.": lambda d: d.reply,
+            "Reply, and say who you are. | and then?": lambda d: f"{d.speakers[0]}: {d.reply}",
+            "Say who speaks next. | first person?": lambda d: d.speakers[0],
+            "Ask for the thing. | thing?": lambda d: f"The {d.noun}?",
         },
     ),
     *choices(
@@ -36,7 +48,16 @@ VALIDATION = [
         forms.mad,
         "it makes sense",
         forms.second,
-        ["yes/no?", "true/false", "sense/nonsense?"],
+        ["yes/no?", "sense/nonsense"],
+        forms.first,
+    ),
+    *rules(
+        "Commonsense Classification",
+        forms.mad,
+        {
+            "What sort of thing was eaten? | kind?": lambda c: lexicon.KIND[c[2]],
+            "What was eaten, and where? | thing, place?": lambda c: f"{c[2]}, {c[3]}",
+        },
         forms.first,
     ),
     *choices(
@@ -44,7 +65,16 @@ VALIDATION = [
         forms.two_nouns,
         "they are of one kind",
         lambda c: lexicon.KIND[c[0]] == lexicon.KIND[c[1]],
-        ["same/different?", "yes/no?", "true/false"],
+        ["same/different?", "true/false"],
+        lambda c: f"{c[0]} {c[1]}",
+    ),
+    *rules(
+        "Word Relation Classification",
+        forms.two_nouns,
+        {
+            "Name both kinds. | kinds?": lambda c: f"{lexicon.KIND[c[0]]} {lexicon.KIND[c[1]]}",
+            "Say the second word first. | backwards?": lambda c: f"{c[1]} {c[0]}",
+        },
         lambda c: f"{c[0]} {c[1]}",
     ),
     *choices(
@@ -52,16 +82,26 @@ VALIDATION = [
         forms.answerable,
         "there is an answer",
         forms.second,
-        ["yes/no?", "true/false?", "known/unknown"],
+        ["yes/no?", "known/unknown"],
+        forms.first,
+    ),
+    *rules(
+        "Answerability Classification",
+        forms.answerable,
+        {
+            "Ask what can be answered. | ask where": lambda c: c[2].question("where"),
+            "Ask for the time instead. | ask when": lambda c: c[2].question("when"),
+        },
         forms.first,
     ),
     *rules(
         "Sentence Ordering",
         forms.steps,
         {
-            "Give the order of the steps.": lambda c: " ".join(c[1]),
-            "Which step is the first sentence? | first?": lambda c: c[1][0],
-            "Which step is the last sentence? | last?": lambda c: c[1][2],
+            "Give the order of the steps.": lambda c: " ".join(map(str, c[1])),
+            "Say the step that is told first. | first, short?": lambda c: c[2][0],
+            "Say the step that is told last. | last, short?": lambda c: c[2][2],
+            "Name person and place. | person, place?": lambda c: f"{c[3].name} {c[3].place}",
         },
         forms.first,
     ),

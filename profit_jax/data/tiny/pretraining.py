@@ -1,14 +1,15 @@
 """What the embedded model is pretrained on: text about the small world, and tasks of the training types, explained.
 
 Every task here comes with its definition or with examples, or at least with the name of its type. A client's query
-comes with none of them: the rule is what a soft prompt has to call up.
+comes with none of them: the rule is what a soft prompt has to call up. Requests that leave the answer open are answered
+in all the ways of the instruction set, so that an adapter has a way to choose, not to learn.
 """
 
 import itertools
 from collections.abc import Iterator
 
 from profit_jax.data.instructions import render
-from profit_jax.data.tiny import lexicon, world
+from profit_jax.data.tiny import lexicon, responses, world
 from profit_jax.data.tiny.forms import Draw
 from profit_jax.data.tiny.rules import Rule
 from profit_jax.data.tiny.training import TRAIN
@@ -26,8 +27,9 @@ LABELS = lexicon.words(
 def documents(seed: int) -> Iterator[tuple[str, str]]:
     """An endless stream of (context, answer): what is read, and what the model is to say after it.
 
-    Text has no context. Of the documents 20 % are text, 45 % a task after its definition, 20 % a task after its type's
-    name or nothing but a request, 10 % a task after examples in the form of Wang et al. 2022, 5 % a task in Alpaca's.
+    Of the documents 15 % are words to be said again, 10 % text without a context, 10 % a task after examples in the
+    form of Wang et al. 2022, 15 % a task after its type's name or nothing but a request, 5 % a task after its
+    definition in Alpaca's form, 7 % a response of the instruction set in that form, 38 % a task after its definition.
     """
     for number in itertools.count():
         draw = generator(seed, "documents", number)
@@ -51,6 +53,8 @@ def document(draw: Draw) -> tuple[str, str]:
         return f"{pick(draw, [f'{rule.type}.', 'Do the task.'])}\n{query}\n", answer
     if share < 0.55:
         return f"{render(rule.define(labels), query)}\n", answer
+    if share < 0.62:
+        return response(draw)
     return f"{rule.define(labels)}\n{query}\n", answer
 
 
@@ -58,6 +62,12 @@ def echo(draw: Draw) -> tuple[str, str]:
     """Words of all sorts, to be said again: what every rule that copies is made of, in its densest form."""
     words = " ".join(lexicon.WORDS[i] for i in draw.integers(len(lexicon.WORDS), size=int(draw.integers(4, 13))))
     return f"Say it again.\n{words}\n", words
+
+
+def response(draw: Draw) -> tuple[str, str]:
+    """A request that leaves the category open, and a response of any."""
+    row = responses.row(draw, pick(draw, [*responses.CATEGORIES]))
+    return f"{render(row['instruction'], row['context'])}\n", row["response"]
 
 
 def shots(draw: Draw, rule: Rule, labels: list[str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from configs.experiments.types import Choice, Effect, Experiment, Run, against
 DOMAINS = ("medalpaca", "codealpaca", "mathinstruct")
 SPLITS = ("pathological", "dirichlet")
 EQUAL = {"FIT": "fit", "PerFIT R = 12": "perfit,r12", "PerFIT R = 16": "perfit,r16"}
-RATES = (1e-3, 10**-2.5, 1e-2, 10**-1.5, 1e-1)
+RATES = (1e-3, 10**-2.5, 1e-2, 10**-1.5)
 UNEQUAL = {"FIT": "fit,unequal", "PerFIT 1 - 0.75 - 0.5": "perfit,unequal"}
 
 
@@ -176,6 +176,7 @@ EXPERIMENTS = {
     "dispatch": dispatch(),
     "initialization": initialization(),
     **{
-        f"tuning_{names.replace(',', '_')}": tuning(label, names) for label, names in (*EQUAL.items(), *UNEQUAL.items())
+        f"tuning_{names.replace(',', '_')}": tuning(label, names)
+        for label, names in (*EQUAL.items(), *[*UNEQUAL.items()][1:])
     },
 }

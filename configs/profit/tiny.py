@@ -37,7 +37,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "max_target": 20,
             "row_widths": (88,),
             "validate_every": 8,
-            "validation_examples": 84,
+            "validation_examples": 116,
             "checkpoint_every": 16,
         }
     )
@@ -46,7 +46,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "clients": 8,
             "train_examples": 48,
             "test_examples": 24,
-            "global_examples": 96,
+            "global_examples": 64,
             "epochs": 8,
             "evaluate_every": 2,
         }

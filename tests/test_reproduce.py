@@ -219,24 +219,29 @@ def test_experiments_of_both_papers_from_end_to_end(world):
 
 
 def test_tuning_marks_the_run_with_the_highest_score_and_keeps_other_rows(tmp_path):
-    """FedSGD's five rates with hand-written records, the third the best; a row of another experiment stays."""
+    """FedSGD's five rates with hand-written records: the first two score alike, and the second trains better."""
     name = "profit/tuning_fed_sgd_hhf"
     done = set()
-    for run, score in zip(EXPERIMENTS[name].choice.runs, (0.1, 0.2, 0.4, 0.3, 0.2), strict=True):
+    for run, score, loss in zip(
+        EXPERIMENTS[name].choice.runs, (0.4, 0.39, 0.3, 0.3, 0.2), (2, 1, 0, 1, 1), strict=True
+    ):
         done.add(_runs.folder(run, TUNING_SEED))
-        write_run(tmp_path / _runs.folder(run, TUNING_SEED), rounds=[round_line(1, validation_score=score)])
+        write_run(tmp_path / _runs.folder(run, TUNING_SEED), rounds=[round_line(1, validation_score=score, loss=loss)])
     found = _summary.rows(name, EXPERIMENTS[name], tmp_path, [TUNING_SEED], done, "python …")
     assert [(*row["fields"].values(), row["best"]) for row in found] == [
         (0.01, False),
-        (10**-1.5, False),
-        (0.1, True),
+        (10**-1.5, True),
+        (0.1, False),
         (1.0, False),
         (10.0, False),
     ]
     other = _summary.rows("perfit/metrics", EXPERIMENTS["perfit/metrics"], tmp_path, range(2), set(), "python …")
     _summary.write(tmp_path, [*other, *found[:1]])
     text = _summary.write(tmp_path, found)
-    assert "| 0.1                            | 0.4        | best |" in text and "perfit/metrics" not in text
+    assert (
+        "| 0.0316228                      | 0.39       | 0.3679             | best |" in text
+        and "perfit/metrics" not in text
+    )
     assert [row["experiment"] for row in rows(tmp_path, "")] == ["perfit/metrics"] * 2 + [name] * 5
     assert "| -   | -   | -            | 0     | alike" in (tmp_path / "effects.md").read_text()
 

@@ -33,11 +33,12 @@ def get_config(setting: str = "") -> ConfigDict:
         {
             "model": "tiny",
             "rounds": 16,
+            "batch_size": 4,
             "max_query": 56,
             "max_target": 20,
             "row_widths": (88,),
             "validate_every": 8,
-            "validation_examples": 116,
+            "validation_examples": 464,
             "checkpoint_every": 16,
         }
     )

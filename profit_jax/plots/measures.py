@@ -13,6 +13,7 @@ Of personalization (`clients.jsonl`, means over clients, along epochs or along a
 Of training (`metrics.jsonl`, Frobenius norms):
 
     validation          the best validation score
+    likelihood_trained  exp(-loss), of the mean loss of the second half of the rounds
     prompt_norm         the norm of the prompt after the last round
     gradient_norm       the clients' mean gradient norm, mean over rounds
     change_norm         the norm of the prompt's change in a round, mean over rounds
@@ -102,6 +103,11 @@ def series(run: Run, field: str) -> np.ndarray:
     return values
 
 
+def second_half(values: np.ndarray) -> np.ndarray:
+    """The later values, the middle one among them."""
+    return values[len(values) // 2 :]
+
+
 AT_LEVEL: dict[str, Callable[[Curve, float], float]] = {
     "global_at_local": lambda curve, level: at_level(curve, curve.robust, level),
     "epochs_to_local": lambda curve, level: at_level(curve, curve.steps, level),
@@ -114,6 +120,7 @@ ALONG: dict[str, Callable[[Curve], float]] = {
 }
 TRAINING: dict[str, Callable[[Run], float]] = {
     "validation": lambda run: series(run, "validation_score").max(),
+    "likelihood_trained": lambda run: np.exp(-second_half(series(run, "loss")).mean()),
     "prompt_norm": lambda run: series(run, "adapter_norm")[-1],
     "gradient_norm": lambda run: series(run, "client_gradient_norm").mean(),
     "change_norm": lambda run: series(run, "adapter_change_norm").mean(),

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from profit_jax.errors import InputError
@@ -67,8 +68,8 @@ def test_measures_of_training(tmp_path: Path) -> None:
         round_line(3, adapter_norm=10.0, client_gradient_norm=3.0, adapter_change_norm=1.0, validation_score=0.2),
     ]
     run = records.open_run(write_run(tmp_path / "run", rounds=rounds))
-    names = ("validation", "prompt_norm", "gradient_norm", "change_norm", "gradient_by_prompt")
-    expected = [0.3, 10.0, 2.0, 1.0, (0.5 + 0.125 + 0.3) / 3]
+    names = ("validation", "likelihood_trained", "prompt_norm", "gradient_norm", "change_norm", "gradient_by_prompt")
+    expected = [0.3, np.exp(-(4 / 3 + 1) / 2), 10.0, 2.0, 1.0, (0.5 + 0.125 + 0.3) / 3]
     assert [measures.measure(name, run) for name in names] == pytest.approx(expected)
 
 

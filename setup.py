@@ -24,11 +24,15 @@ requirements = [
     "transformers>=5.0",
 ]
 
+report = ["bokeh>=3.8", "jinja2>=3.1", "pillow>=10.0"]
+
 extras = {
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
+    "report": report,
     "dev": [
+        *report,
         "hypothesis>=6.130",
         "import-linter>=2.5",
         "peft>=0.18",
@@ -53,7 +57,10 @@ setup(
     packages=find_namespace_packages(
         include=["profit_jax*", "perfit_jax*", "launch*", "configs*"], exclude=["*.__pycache__", "*.__pycache__.*"]
     ),
-    package_data={"profit_jax.backbone": ["tiny/*"]},  # the embedded model
+    package_data={
+        "profit_jax.backbone": ["tiny/*"],  # the embedded model
+        "launch": ["page.*"],  # how a report looks
+    },
     install_requires=requirements,
     extras_require=extras,
     classifiers=[

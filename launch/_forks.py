@@ -57,7 +57,7 @@ class Forks:
 
     def __call__(self, name: str, arguments: Sequence[str]) -> str:
         """Runs `python ARGUMENTS` with its output in a log of that name; returns why it failed, or nothing."""
-        log = self._logs / f"{name.replace('/', '-')}.log"
+        log = log_of(self._logs, name)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"$ python {shlex.join(arguments)}\n", encoding="utf-8")
         parent = self._free.get()
@@ -69,15 +69,23 @@ class Forks:
             raise InputError(f"the process that starts launchers has ended, at {name}") from None
         finally:
             self._free.put(parent)
-        if not status:
-            return ""
-        errors = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("error: ")]
-        return errors[-1].removeprefix("error: ") if errors else f"status {status}, see {log}"
+        return (last_error(log) or f"status {status}, see {log}") if status else ""
 
     def _start(self) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         # Whoever has set a cache up keeps it.
         return subprocess.Popen([sys.executable, __file__], env=self._cache | os.environ, **pipes)
+
+
+def log_of(logs: Path, name: str) -> Path:
+    """The log of the call with that name."""
+    return logs / f"{name.replace('/', '-')}.log"
+
+
+def last_error(log: Path) -> str:
+    """What a launcher's log says went wrong, or nothing."""
+    errors = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("error: ")]
+    return errors[-1].removeprefix("error: ") if errors else ""
 
 
 def serve() -> None:

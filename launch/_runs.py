@@ -132,10 +132,10 @@ def is_done(job: Job, workdir: Path) -> bool:
     if not file.exists():
         return False
     try:
-        before = dict(_leaves(json.loads(file.read_text(encoding="utf-8"))["made_of"]))
+        before = dict(leaves(json.loads(file.read_text(encoding="utf-8"))["made_of"]))
     except (ValueError, KeyError) as error:
         raise InputError(f"{file} is damaged ({error}); remove {file.parent} to do that run again") from None
-    now = dict(_leaves(job.made_of))
+    now = dict(leaves(job.made_of))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise InputError(f"{file.parent} holds a run with another {name}; remove it, or choose another --workdir")
@@ -179,10 +179,10 @@ def do(jobs: Sequence[Job], workdir: Path, forks: Forks) -> tuple[set[str], dict
     return {*begun}, {name: reason for name, reason in reasons.items() if reason}
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted names and values of what a nested object holds."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else name)
+            yield from leaves(inner, f"{path}.{name}" if path else name)
     else:
         yield path, value

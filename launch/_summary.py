@@ -13,6 +13,8 @@ from profit_jax.plots import effects, measures, records
 
 Row = dict[str, Any]
 
+FILE = "effects.jsonl"
+
 
 def rows(
     name: str, experiment: Experiment, workdir: Path, seeds: Sequence[int], done: set[str], command: str
@@ -27,11 +29,23 @@ def rows(
 def write(workdir: Path, new: Sequence[Row]) -> str:
     """Writes `effects.jsonl` and `effects.md`, keeping the rows of other experiments; returns the tables of `new`."""
     names = {row["experiment"] for row in new}
-    file = workdir / "effects.jsonl"
-    kept = [row for row in _read(file) if row["experiment"] in EXPERIMENTS.keys() - names]
-    file.write_text("".join(json.dumps(row) + "\n" for row in (*kept, *new)), encoding="utf-8")
+    kept = [row for row in read(workdir) if row["experiment"] in EXPERIMENTS.keys() - names]
+    (workdir / FILE).write_text("".join(json.dumps(row) + "\n" for row in (*kept, *new)), encoding="utf-8")
     (workdir / "effects.md").write_text(report((*kept, *new)), encoding="utf-8")
     return report(new)
+
+
+def read(workdir: Path) -> list[Row]:
+    """The rows that have been written; none where there is no file.
+
+    Raises:
+      InputError: a damaged file.
+    """
+    file = workdir / FILE
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}); remove it") from None
 
 
 def report(rows: Sequence[Row]) -> str:
@@ -131,10 +145,3 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     return "\n".join([text[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *text[1:]])
-
-
-def _read(file: Path) -> list[Row]:
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); remove it") from None

@@ -9,13 +9,13 @@ from ml_collections import ConfigDict
 
 from configs.profit import small
 
-# (server, client) learning rates of stage 1; FedSGD and centralized training have the server's alone.
+# (server, client) learning rates of stage 1, as profit/tuning_* chose them; FedSGD and centralized training have the server's alone.
 TRAINING = {
-    "fed_avg_adam": (0.03, 0.1),
-    "fed_avg_sgd": (0.03, 1.0),
-    "fed_sgd": (0.03, None),
-    "fed_sgd_lb": (0.03, None),
-    "centralized": (0.03, None),
+    "fed_avg_adam": (0.1, 0.1),
+    "fed_avg_sgd": (10**-1.5, 1.0),
+    "fed_sgd": (0.1, None),
+    "fed_sgd_lb": (0.1, None),
+    "centralized": (10**-1.5, None),
 }
 # Learning rates of stage 2.
 PERSONALIZATION = {"high": 0.03, "low": 0.3, "rate_large": 0.3}

@@ -1,6 +1,7 @@
 """A workdir: the resolved config, the records, the checkpoints of one run. Nothing in it is written over.
 
 config.json     the resolved config
+environment.json  versions and machine of the process that began the run
 metrics.jsonl   a line for each round or step
 cohorts.jsonl   a line for each round: who took part, losses, bytes sent and received
 clients.jsonl   a line for each client and evaluation point of Profit's stage 2
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from profit_jax.errors import InputError
+from profit_jax.experiment.environment import environment
 
 
 class Workdir:
@@ -36,6 +38,7 @@ class Workdir:
         else:
             self.path.mkdir(parents=True, exist_ok=True)
             _write_whole(file, json.dumps(config, indent=1) + "\n")
+            _write_whole(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
         """Appends rows to `name`.jsonl, a JSON object a line."""

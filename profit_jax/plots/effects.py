@@ -10,6 +10,14 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+# What is found of A, beside B, where a paper is right.
+AGREES = {
+    "higher": {"higher"},
+    "lower": {"lower"},
+    "alike": {"not told apart"},
+    "not higher": {"lower", "not told apart"},
+    "not lower": {"higher", "not told apart"},
+}
 TOLERANCE = 0.05  # of the highest value: what counts as good as the best where a second measure decides
 
 
@@ -61,6 +69,22 @@ def difference(pairs: Mapping[int, tuple[float, float]]) -> Difference:
     a, b = ([pair[side] for pair in pairs.values()] for side in (0, 1))
     each = [one - other for one, other in pairs.values()]
     return Difference(tuple(pairs), Estimate.of(a), Estimate.of(b), Estimate.of(each))
+
+
+def agreement(paper: str, found: str) -> str:
+    """How what was found stands to what a paper says of A, beside B; nothing where the paper does not say.
+
+    An interval that holds zero is as "alike" asks for, though it is no proof of it; it speaks neither for nor against
+    a paper that says "higher" or "lower".
+
+    >>> agreement("higher", "lower")
+    'otherwise'
+    """
+    if not paper or found == "no interval":
+        return paper and "no interval"
+    if found in AGREES[paper]:
+        return "as the paper says"
+    return "otherwise" if found != "not told apart" else "not told apart"
 
 
 def best(values: Mapping[str, Sequence[float]]) -> str:

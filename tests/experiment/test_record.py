@@ -1,6 +1,7 @@
 """A workdir: nothing written over, records whole."""
 
 import json
+import platform
 
 import pytest
 
@@ -60,3 +61,12 @@ def test_a_line_cut_off_by_a_kill_does_not_count(tmp_path):
     assert workdir.rows("metrics") == [{"round": 1}, {"round": 2}]
     workdir.keep("metrics", lambda row: row["round"] < 2)
     assert [json.loads(line) for line in (workdir.path / "metrics.jsonl").read_text().splitlines()] == [{"round": 1}]
+
+
+def test_the_environment_is_that_of_the_process_that_began_the_run(tmp_path):
+    file = Workdir(tmp_path / "run", CONFIG).path / "environment.json"
+    recorded = json.loads(file.read_text())
+    assert recorded["python"] == platform.python_version() and recorded["device"] == "cpu" and recorded["jax"]
+    file.write_text("{}")
+    Workdir(tmp_path / "run", CONFIG)
+    assert file.read_text() == "{}"

@@ -37,3 +37,22 @@ def test_what_takes_more_seeds_is_none() -> None:
 def test_the_best_is_the_highest_and_a_second_value_decides_within_5_percent() -> None:
     assert effects.best({"a": [0.30], "b": [0.31], "c": [0.29]}) == "b"
     assert effects.best({"a": [0.30, 0.1], "b": [0.31, 0.05], "c": [0.2, 0.2]}) == "a"
+
+
+@pytest.mark.parametrize(
+    ("paper", "found", "stands"),
+    [
+        ("higher", "higher", "as the paper says"),
+        ("lower", "higher", "otherwise"),
+        ("lower", "not told apart", "not told apart"),
+        ("alike", "not told apart", "as the paper says"),
+        ("alike", "lower", "otherwise"),
+        ("not lower", "higher", "as the paper says"),
+        ("not lower", "lower", "otherwise"),
+        ("higher", "no interval", "no interval"),
+        ("", "higher", ""),
+        ("", "no interval", ""),
+    ],
+)
+def test_what_was_found_stands_to_what_the_paper_says(paper: str, found: str, stands: str) -> None:
+    assert effects.agreement(paper, found) == stands

@@ -1,0 +1,202 @@
+"""What the page of a workdir shows: effects beside claims, curves, figures, configurations."""
+
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from configs.experiments import EXPERIMENTS, Run
+from launch import _provenance
+from launch._found import Found, Problem, open_workdir
+from launch._page import Cell, Curves, Page, Picture, Section, Spread, Table, number, picture
+from launch._summary import Row
+from profit_jax.errors import InputError
+from profit_jax.plots import effects, interactive, measures, records, style
+
+OUTCOMES = ("as the paper says", "otherwise", "not told apart", "no interval")
+# What launch/plot.py draws, by the beginning of a figure's name, in the order of the page.
+CAPTIONS = {
+    "tradeoff": "Mean local against mean global score along the epochs of personalization. A ring is the start, a "
+    "large marker the last epoch; dashed is model averaging.",
+    "perplexity": "Personalized perplexity by round, mean over clients; with several seeds the band holds them all.",
+    "perplexity_clients": "Each client's last perplexity against the baseline's: under the diagonal is better.",
+    "training_norms": "Frobenius norms in training, by round.",
+    "training_loss": "Training loss by round and, where recorded, the global validation score.",
+    "genie": "The trade-off with the genie.",
+    "percentiles": "Percentiles over clients of local and of global scores, along the epochs.",
+    "clients": "Each client before and after personalization.",
+    "mask_similarity": "Hamming distances between clients' masks.",
+}
+KINDS = {"epoch": interactive.PERSONALIZATION, "round": interactive.PERPLEXITY}
+
+
+def page(workdir: Path) -> Page:
+    """Reads a workdir.
+
+    Raises:
+      InputError: it is none that launch/reproduce.py has filled.
+    """
+    found = open_workdir(workdir)
+    runs = {run: found.read(run) for name in found.experiments for run in EXPERIMENTS[name].runs}
+    data = numbers(found, runs)
+    sections = [section(found, name, data) for name in found.experiments]
+    unknown = sorted({row["experiment"] for row in found.rows} - EXPERIMENTS.keys())
+    problems = [Problem(name, "left out: configs/experiments has no such experiment") for name in unknown]
+    return Page(
+        title=f"Effects in {workdir.resolve().name}",
+        made=f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}",
+        commands=_provenance.commands(found.rows),
+        overview=overview(found, sections),
+        sections=sections,
+        settings=_provenance.settings(runs),
+        environments=_provenance.environments(found.environments),
+        measures=inspect.getdoc(measures).partition("\n\n")[2],
+        problems=[*problems, *dict.fromkeys(problem for each in sections for problem in each.problems)],
+        data=data,
+    )
+
+
+def numbers(found: Found, runs: Mapping[Run, Sequence[records.Run]]) -> dict[str, Any]:
+    """What the curves of runs are drawn from, by the name of the run."""
+    data = {}
+    for run, read in runs.items():
+        if any(one.clients or one.perplexities for one in read):
+            try:
+                data[run.name] = interactive.data(read)
+            except InputError as error:
+                found.note(run, found.problem(run.name, error))
+    return data
+
+
+def section(found: Found, name: str, data: Mapping[str, Any]) -> Section:
+    """An experiment's part of the page."""
+    experiment, rows = EXPERIMENTS[name], found.of(name)
+    damaged = [problem for run in experiment.runs for problem in found.problems.get(run, ())]
+    problems, pictures = [*found.missing(name), *damaged], []
+    for key in experiment.figures:
+        for file in sorted((found.workdir / "figures" / name / key).glob("*.png"), key=place):
+            try:
+                pictures.append(illustration(file, key if len(experiment.figures) > 1 else ""))
+            except InputError as error:
+                problems.append(found.problem(found.short(file), error))
+    table = choices if experiment.choice else differences
+    return Section(
+        anchor=anchor(name),
+        name=name,
+        title=experiment.title,
+        claim=experiment.claim,
+        measured=measured(rows),
+        command=rows[0]["command"] if rows else "",
+        table=table(rows, len(found.seeds(name))) if rows else None,
+        curves=[each for key, runs in experiment.figures.items() for each in curves(key, runs, data)],
+        pictures=pictures,
+        problems=problems,
+    )
+
+
+def anchor(name: str) -> str:
+    """An experiment's place in the page."""
+    return name.replace("/", "-")
+
+
+def curves(key: str, labelled: Mapping[str, Run], data: Mapping[str, Any]) -> Iterator[Curves]:
+    """Charts of those of a figure's runs that have recorded clients, in the colours of the figure."""
+    colours = {label: style.colour(index) for index, label in enumerate(labelled)}
+    for along, kind in KINDS.items():
+        runs = {label: run.name for label, run in labelled.items() if data.get(run.name, {}).get("along") == along}
+        if runs:
+            clients = sum(len(data[run]["clients"]) for run in runs.values())
+            yield Curves(key, interactive.panels([*labelled], kind, clients), runs, colours)
+
+
+def place(file: Path) -> tuple[int, str]:
+    """The order of figures."""
+    return [*CAPTIONS, kind(file)].index(kind(file)), file.name
+
+
+def kind(file: Path) -> str:
+    """What a figure shows, as CAPTIONS calls it; else its name."""
+    return max((known for known in CAPTIONS if file.stem.startswith(known)), key=len, default=file.stem)
+
+
+def illustration(file: Path, key: str) -> Picture:
+    """A figure with its caption, which tells whose it is where the file's name does."""
+    whose = file.stem.removeprefix(kind(file)).strip("_").replace("_", " ")
+    about = ": ".join(part for part in (key, whose) if part)
+    caption = CAPTIONS.get(kind(file), "")
+    return picture(file, f"{about}. {caption}" if about else caption)
+
+
+def measured(rows: Sequence[Row]) -> str:
+    """What an experiment found, in a sentence."""
+    stands = tally(rows)
+    words = ", ".join(f"{count} {outcome}" for outcome, count in stands.items() if count)
+    words = words.replace("no interval", "without an interval")
+    return f"Of the effects on which the paper has a say: {words}." if words else ""
+
+
+def tally(rows: Iterable[Row]) -> Counter[str]:
+    """How the effects on which the paper has a say came out."""
+    stands = Counter(dict.fromkeys(OUTCOMES, 0))
+    stands.update(effects.agreement(row["paper"], row["found"]) for row in rows if row.get("paper"))
+    return stands
+
+
+def overview(found: Found, sections: Sequence[Section]) -> Table:
+    """A line an experiment."""
+    rows = []
+    for each in sections:
+        stands = tally(found.of(each.name))
+        rows.append(
+            (
+                Cell(each.title, link=each.anchor),
+                number(len(found.seeds(each.name))),
+                *(number(stands[outcome]) for outcome in OUTCOMES),
+                Cell(str(len(each.problems)), len(each.problems), "number bad" if each.problems else "number"),
+                Cell(each.name),
+            )
+        )
+    return Table("Experiments", ("experiment", "seeds", *OUTCOMES, "missing", "name"), rows)
+
+
+def differences(rows: Sequence[Row], seeds: int) -> Table:
+    """An experiment's effects."""
+    head = ("A, B", "measure", "A", "B", "A - B", "95 % interval", "seeds", "the paper: A is", "found: A is")
+    caption = "Effects. Under an interval: the interval as a line, each seed's A - B as a dot, zero as a bar."
+    return Table(caption, head, [difference(row, seeds) for row in rows])
+
+
+def difference(row: Row, seeds: int) -> tuple[Cell, ...]:
+    """A line of effects."""
+    given, low, high = (row["difference"][name] for name in ("mean", "low", "high"))
+    outcome = effects.agreement(row["paper"], row["found"])
+    each = [a - b for a, b in zip(row["a"]["values"], row["b"]["values"], strict=True)]
+    spread = Spread(each, low, high) if len(each) > 1 else None
+    of = "" if len(row["seeds"]) == seeds else f" of {seeds}"
+    return (
+        Cell(row["label"]),
+        Cell(row["measure"]),
+        number(row["a"]["mean"]),
+        number(row["b"]["mean"]),
+        number(given, "+"),
+        Cell("-" if low is None else f"{low:+.3g} to {high:+.3g}", low, "number", spread=spread),
+        Cell(f"{len(row['seeds'])}{of}", len(row["seeds"]), "number bad" if of else "number"),
+        Cell(row["paper"] or "-"),
+        Cell(row["found"], kind=f"found {outcome.replace(' ', '-')}"),
+    )
+
+
+def choices(rows: Sequence[Row], seeds: int) -> Table:
+    """The runs that are chosen among."""
+    del seeds
+    head = (*rows[0]["fields"], *rows[0]["values"], "chosen")
+    lines = [
+        (
+            *map(number, (*row["fields"].values(), *row["values"].values())),
+            Cell("best" if row["best"] else "", kind="as-the-paper-says" if row["best"] else ""),
+        )
+        for row in rows
+    ]
+    return Table("Runs to choose among", head, lines)

@@ -8,7 +8,7 @@ from configs.experiments.types import Choice, Effect, Experiment, Run, against
 DOMAINS = ("medalpaca", "codealpaca", "mathinstruct")
 SPLITS = ("pathological", "dirichlet")
 EQUAL = {"FIT": "fit", "PerFIT R = 12": "perfit,r12", "PerFIT R = 16": "perfit,r16"}
-RATES = (1e-3, 10**-2.5, 1e-2, 10**-1.5)
+RATES = (1e-3, 10**-2.5, 1e-2, 10**-1.5, 1e-1)
 UNEQUAL = {"FIT": "fit,unequal", "PerFIT 1 - 0.75 - 0.5": "perfit,unequal"}
 
 
@@ -39,7 +39,7 @@ def dispatch() -> Experiment:
     """To everyone against to the selected."""
     methods = {"R = 12": "perfit,r12", "R = 16": "perfit,r16", "1 - 0.75 - 0.5": "perfit,unequal"}
     runs = {
-        (split, label, how): Run("perfit_train", f"dolly,{split},{names}" + ("" if how == "selected" else f",{how}"))
+        (split, label, how): Run("perfit_train", f"dolly,{split},{names},{how}")
         for split, (label, names), how in itertools.product(SPLITS, methods.items(), ("selected", "global"))
     }
     return Experiment(

@@ -28,6 +28,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "clients_per_round": 5,
             "size": 32,
             "pruning_epochs": 2,
+            "dispatch": "global",  # after ten rounds a selected client's last dispatch is an old one
             "rounds": 10,
             "evaluate_every": 2,
             "checkpoint_every": 10,

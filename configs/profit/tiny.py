@@ -46,8 +46,9 @@ def get_config(setting: str = "") -> ConfigDict:
     config.personalize.update(
         {
             "clients": 8,
-            "train_examples": 48,
-            "test_examples": 24,
+            "train_examples": 32,
+            "batch_size": 4,
+            "test_examples": 16,
             "global_examples": 64,
             "epochs": 8,
             "evaluate_every": 2,

@@ -11,6 +11,9 @@ from configs import names
 from configs.perfit import small
 
 SETTINGS = small.SETTINGS | {
+    # Learning rates as perfit/tuning_* chose them.
+    "fit": {"method": "fit", "client_optimizer.learning_rate": 1e-3},
+    "perfit": {"method": "perfit", "client_optimizer.learning_rate": 10**-1.5},
     "dolly": {"data": "tiny"},
     "k5": {"clients_per_round": 1},
     "k20": {"clients_per_round": 4},

@@ -154,9 +154,7 @@ def peak_memory() -> int:
 
 def random_model(shape: ConfigDict, dtype: str, remat: bool) -> pj.Backbone:
     """Random weights of the config's shape."""
-    config = pj.BackboneConfig(
-        **shape.to_dict(), norm_epsilon=1e-5, rope=Rope(10_000.0), tied_embeddings=False, end_tokens=(2,)
-    )
+    config = pj.BackboneConfig(**shape.to_dict(), norm_epsilon=1e-5, rope=Rope(10_000.0), end_tokens=(2,))
     return pj.Backbone.random(config, dtype=dtype, remat=remat)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from profit_jax.backbone import Backbone, BackboneConfig, Rope
+from profit_jax.backbone import Backbone
 from profit_jax.backbone.pretrain import bpe
 from profit_jax.backbone.save import save
 from profit_jax.data.cohort import Layout, Plan, Planner
@@ -19,20 +19,9 @@ from profit_jax.data.examples import Example, MemoryClients
 from profit_jax.data.tasks import read_task, task_files
 from profit_jax.federated import sampling
 from profit_jax.typing import Adapter, Array, Cohort
+from tests.backbone.families import TINY
 
-CONFIG = BackboneConfig(
-    vocabulary=32,
-    width=16,
-    layers=2,
-    heads=4,
-    key_value_heads=2,
-    head_width=4,
-    mlp_width=24,
-    norm_epsilon=1e-5,
-    rope=Rope(10_000.0),
-    tied_embeddings=True,
-    end_tokens=(1,),
-)
+CONFIG = dataclasses.replace(TINY, vocabulary=32, width=16, layers=2, head_width=4, mlp_width=24, end_tokens=(1,))
 
 
 class Letters:

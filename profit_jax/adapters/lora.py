@@ -63,6 +63,8 @@ def lora(
         if target not in TARGETS:
             raise InputError(f"unknown LoRA target {target!r}; known: {', '.join(TARGETS)}")
         part, name = TARGETS[target]
+        if name not in backbone.frozen["blocks"][part]:
+            raise InputError(f"this model has no {target!r} for a LoRA; leave it out of the targets")
         layers, inputs, outputs = backbone.frozen["blocks"][part][name]["kernel"].shape
         generator, sigma = rng.generator(seed, f"lora/{target}"), deviation or inputs**-0.5
 

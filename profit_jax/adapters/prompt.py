@@ -7,14 +7,18 @@ import numpy as np
 
 from profit_jax import rng
 from profit_jax.errors import InputError
-from profit_jax.typing import Adapter, Frozen
+from profit_jax.typing import Adapter, Array, Frozen
 
 
 class Embedded(Protocol):
-    """What a prompt needs of a backbone: its embedding table and, for text, its tokenizer."""
+    """What a prompt needs of a backbone: its embeddings and, for text, its tokenizer."""
 
     frozen: Frozen
     tokenizer: object
+
+    def embed(self, tokens: Array) -> Array:
+        """What the first block reads of tokens: `[...]` int -> `[..., D]`."""
+        ...
 
 
 def soft_prompt(
@@ -36,8 +40,7 @@ def soft_prompt(
       seed: of the draw.
       text: for `init="text"`.
     """
-    table = backbone.frozen["embedding"]["embedding"]
-    rows, width = table.shape
+    rows, width = backbone.frozen["embedding"]["embedding"].shape
     if length < 1:
         raise InputError(f"a soft prompt needs at least one row, not {length}")
     generator = rng.generator(seed, "prompt")
@@ -46,12 +49,12 @@ def soft_prompt(
     elif init == "words":
         if length > rows:
             raise InputError(f"a prompt of {length} random words needs as many tokens; the vocabulary has {rows}")
-        prompt = table[generator.choice(rows, length, replace=False)]
+        prompt = backbone.embed(generator.choice(rows, length, replace=False))
     elif init == "text":
         tokens = backbone.tokenizer.encode([text])[0] if backbone.tokenizer else ()
         if len(tokens) == 0:
             raise InputError("init = 'text' needs a text and a backbone with a tokenizer")
-        prompt = table[np.resize(tokens, length)]
+        prompt = backbone.embed(np.resize(tokens, length))
     else:
         raise InputError(f"unknown prompt init {init!r}; known: gaussian, words, text")
     return {"prompt": jnp.asarray(prompt, jnp.float32)}

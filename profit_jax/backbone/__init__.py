@@ -1,6 +1,7 @@
-"""The frozen language model: a Llama-family decoder in Flax NNX, its weights, tokenizer, loss and generation."""
+"""The frozen language model: one decoder in Flax NNX for all families, its weights, tokenizer, loss and generation."""
 
-from profit_jax.backbone.config import BackboneConfig, Rope, read_config
+from profit_jax.backbone.config import BackboneConfig, Rope
+from profit_jax.backbone.families import read_config
 from profit_jax.backbone.loss import Loss
 from profit_jax.backbone.model import Backbone
 from profit_jax.backbone.tokenizer import Tokenizer, load_tokenizer

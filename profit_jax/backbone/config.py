@@ -1,13 +1,11 @@
-"""What defines a decoder: its numbers, read from a Hugging Face `config.json`.
+"""What defines a decoder: its numbers and its mechanisms.
 
 No number that defines the model has a default.
 """
 
 import dataclasses
-import json
 import math
-from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,7 +17,7 @@ class Rope:
     """Rotary position embedding: base theta and, for long contexts, how its frequencies are rescaled.
 
     `kind` is `default`, `linear` (all frequencies divided by `factor`) or `llama3` (low frequencies divided by
-    `factor`, high ones kept, a ramp between; Llama 3.1).
+    `factor`, high ones kept, a ramp between; Llama 3.1). `share` is the part of a head's features that turns.
     """
 
     theta: float
@@ -28,10 +26,16 @@ class Rope:
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 1.0
     original_positions: int = 0
+    share: float = 1.0
+
+    def width(self, head_width: int) -> int:
+        """How many of a head's features turn."""
+        return int(head_width * self.share)
 
     def frequencies(self, head_width: int) -> np.ndarray:
-        """Radians a position turns each pair of features, `[E / 2]` float32."""
-        frequency = self.theta ** (-np.arange(0, head_width, 2, dtype=np.float64) / head_width)
+        """Radians a position turns each pair of features, `[n]` float32; two features a pair, n = E / 2 at most."""
+        width = self.width(head_width)
+        frequency = self.theta ** (-np.arange(0, width, 2, dtype=np.float64) / width)
         if self.kind == "linear":
             frequency = frequency / self.factor
         elif self.kind == "llama3":
@@ -42,9 +46,16 @@ class Rope:
         return frequency.astype(np.float32)
 
 
+class Reach(NamedTuple):
+    """How far a layer's attention reaches, and how positions turn its queries and keys."""
+
+    window: int | None  # a position sees itself and the window - 1 before it; None: all before it
+    rope: Rope
+
+
 @dataclasses.dataclass(frozen=True)
 class BackboneConfig:
-    """A Llama-family decoder."""
+    """A decoder: its numbers, then the mechanisms by which families differ, each as Llama has it unless given."""
 
     vocabulary: int  # V
     width: int  # D
@@ -58,109 +69,47 @@ class BackboneConfig:
     tied_embeddings: bool
     end_tokens: tuple[int, ...]  # any of these ends a generated text
 
+    family: str = "llama"  # whose Hugging Face folder it has, a key of `families.FAMILIES`
+    biases: tuple[str, ...] = ()  # what has one, sorted: "norm" and LoRA's targets q, k, v, o, gate, up, down
+    norm: Literal["rms", "layer"] = "rms"
+    norm_offset: float = 0.0  # a norm multiplies by its stored scale plus this
+    query_key_norms: bool = False  # each head's queries and keys have a norm before they turn
+    out_norms: bool = False  # attention and MLP have a norm behind them too
+    parallel: bool = False  # the MLP reads the x that attention reads (Wang and Komatsuzaki 2021)
+    shared_norm: bool = False  # through the same norm (PaLM); only where they are parallel
+    activation: Literal["silu", "gelu", "gelu_tanh"] = "silu"
+    gated: bool = True  # the MLP has a gate
+    embedding_scale: float = 1.0  # token embeddings are multiplied by it; the output projection is not
+    query_scalar: int | None = None  # scores are divided by its square root; None: by that of the head width
+    score_cap: float | None = None  # attention scores are c tanh(s / c)
+    logit_cap: float | None = None  # and so are logits
+    windows: tuple[int | None, ...] = ()  # of each layer, None where it sees all; (): all layers see all
+    local_rope: Rope | None = None  # of the layers that have a window; None: they have `rope` too
+
     def __post_init__(self):
         if self.heads % self.key_value_heads:
             raise InputError(f"{self.heads} query heads do not share {self.key_value_heads} key-value heads evenly")
-        if self.head_width % 2:
-            raise InputError(f"rotary embeddings need an even head width, not {self.head_width}")
+        if odd := [width for kind in self.reach if (width := kind.rope.width(self.head_width)) % 2 or not width]:
+            raise InputError(f"rotary embeddings need an even head width, not {odd[0]}")
+        if len(self.windows) not in (0, self.layers):
+            raise InputError(f"{len(self.windows)} windows are given for {self.layers} layers")
+        if self.shared_norm and not self.parallel:
+            raise InputError("attention and MLP can share a norm only where they are parallel")
+
+    @property
+    def reach(self) -> tuple[Reach, ...]:
+        """What each layer sees, `[L]`."""
+        local = self.local_rope or self.rope
+        windows = self.windows or (None,) * self.layers
+        return tuple(Reach(window, self.rope if window is None else local) for window in windows)
+
+    @property
+    def score_scale(self) -> float:
+        """What products of queries and keys are multiplied by."""
+        return (self.query_scalar or self.head_width) ** -0.5
 
     @property
     def block_parameters(self) -> int:
         """Weights of all blocks' matrices: what a position is multiplied with."""
         attention = 2 * self.width * self.head_width * (self.heads + self.key_value_heads)
-        return self.layers * (attention + 3 * self.width * self.mlp_width)
-
-
-# Fields of config.json that change what a Llama computes, and the one value that this decoder implements.
-_FIXED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "pretraining_tp": 1}
-
-
-def read_config(folder: Path) -> BackboneConfig:
-    """Reads `config.json` (and `generation_config.json`, if there, for the tokens that end a text)."""
-    file = Path(folder) / "config.json"
-    fields = read_json(file)
-    if fields.get("model_type") != "llama":
-        raise InputError(f"{file}: model_type {fields.get('model_type')!r} is not supported; supported: 'llama'")
-    for name, value in _FIXED.items():
-        if fields.get(name, value) != value:
-            raise InputError(f"{file}: {name} = {fields[name]!r} is not supported; only {value!r} is")
-    if fields.get("quantization_config"):
-        raise InputError(f"{file}: quantization_config is not supported; give the unquantized weights")
-    number = _Numbers(file, fields)
-    heads, width = number("num_attention_heads"), number("hidden_size")
-    if fields.get("head_dim") is None and width % heads:
-        raise InputError(f"{file}: hidden_size {width} is not a multiple of num_attention_heads {heads}; give head_dim")
-    return BackboneConfig(
-        vocabulary=number("vocab_size"),
-        width=width,
-        layers=number("num_hidden_layers"),
-        heads=heads,
-        # Llama's own definition of an absent field: as many key-value heads as query heads, width shared evenly.
-        key_value_heads=heads if fields.get("num_key_value_heads") is None else number("num_key_value_heads"),
-        head_width=width // heads if fields.get("head_dim") is None else number("head_dim"),
-        mlp_width=number("intermediate_size"),
-        norm_epsilon=number("rms_norm_eps", float),
-        rope=_rope(file, fields),
-        tied_embeddings=bool(fields.get("tie_word_embeddings", False)),
-        end_tokens=_end_tokens(Path(folder), fields),
-    )
-
-
-class _Numbers:
-    def __init__(self, file: Path, fields: dict):
-        self.file, self.fields = file, fields
-
-    def __call__(self, name: str, kind: type = int) -> Any:
-        value = self.fields.get(name)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (whole or (kind is float and isinstance(value, float))) or not math.isfinite(value) or value <= 0:
-            raise InputError(f"{self.file}: {name} must be a positive {kind.__name__}, not {value!r}")
-        return kind(value)
-
-
-def _rope(file: Path, fields: dict) -> Rope:
-    # transformers 5 writes `rope_parameters`; 4 wrote `rope_theta` beside `rope_scaling`.
-    scaling = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
-    if not isinstance(scaling, dict):
-        raise InputError(f"{file}: rope_scaling must be an object, not {scaling!r}")
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    theta = scaling.get("rope_theta", fields.get("rope_theta"))
-    number = _Numbers(file, {**scaling, "rope_theta": theta})
-    if theta is None:
-        raise InputError(f"{file}: rope_theta is missing")
-    if kind == "default":
-        return Rope(number("rope_theta", float))
-    if kind == "linear":
-        return Rope(number("rope_theta", float), kind, number("factor", float))
-    if kind == "llama3":
-        return Rope(
-            number("rope_theta", float),
-            kind,
-            factor=number("factor", float),
-            low_frequency_factor=number("low_freq_factor", float),
-            high_frequency_factor=number("high_freq_factor", float),
-            original_positions=number("original_max_position_embeddings"),
-        )
-    raise InputError(f"{file}: rope type {kind!r} is not supported; supported: default, linear, llama3")
-
-
-def _end_tokens(folder: Path, fields: dict) -> tuple[int, ...]:
-    generation = folder / "generation_config.json"
-    end = (read_json(generation) if generation.exists() else {}).get("eos_token_id", fields.get("eos_token_id"))
-    end = [] if end is None else end if isinstance(end, list) else [end]
-    if not all(isinstance(token, int) for token in end):
-        raise InputError(f"{folder}: eos_token_id must be a token id or a list of them, not {end!r}")
-    return tuple(end)
-
-
-def read_json(file: Path) -> dict:
-    """The JSON object that a file holds; an InputError names the file when it holds none."""
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file; a model is a Hugging Face folder with a config.json") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError, RecursionError) as error:
-        raise InputError(f"{file}: not readable as JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise InputError(f"{file}: must hold a JSON object")
-    return fields
+        return self.layers * (attention + (3 if self.gated else 2) * self.width * self.mlp_width)

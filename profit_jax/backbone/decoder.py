@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from profit_jax.backbone.config import BackboneConfig
-from profit_jax.backbone.layers import Block, KeysValues, norm, rotation
+from profit_jax.backbone.config import BackboneConfig, Reach
+from profit_jax.backbone.layers import Block, KeysValues, Norm, capped, rotation
 from profit_jax.typing import Array, Queries, Rows
 
 
@@ -24,15 +24,22 @@ class Decoder(nnx.Module):
         self.config = config
         self.embedding = nnx.Embed(config.vocabulary, config.width, dtype=dtype, param_dtype=dtype, rngs=rngs)
         self.blocks = stacked(rngs)
-        self.norm = norm(config, dtype, rngs)
+        self.norm = Norm(config.width, config, dtype=dtype, rngs=rngs)
         if not config.tied_embeddings:
             self.head = nnx.Linear(
                 config.width, config.vocabulary, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs
             )
 
+    def embed_tokens(self, tokens: Array) -> Array:
+        """What the first block reads of tokens: `[...]` int -> `[..., D]`."""
+        return self.embedding(tokens) * self.config.embedding_scale
+
     def embed(self, rows: Rows | Queries, prompts: Array | None) -> Array:
-        """Token embeddings `[R, T, D]`, with row `slots` of the owner's prompt `[C, K, D]` where there is a slot."""
-        x = self.embedding(rows.tokens)
+        """Token embeddings `[R, T, D]`, with row `slots` of the owner's prompt `[C, K, D]` where there is a slot.
+
+        Prompts are in the space of the scaled embeddings.
+        """
+        x = self.embed_tokens(rows.tokens)
         if prompts is None:
             return x
         # A one-hot product, because its gradient is one too: scatter-adds over [R, T] positions run serially on CPUs.
@@ -49,26 +56,38 @@ class Decoder(nnx.Module):
         client: Array,  # [R]
         lora: Mapping | None = None,  # leaves [C, L, ...]
         past: tuple[KeysValues, ...] = (),  # leaves [L, R, G, ., E]
+        past_positions: Array | None = None,  # [R, S - T], where the keys in `past` stand
         remat: bool = False,
     ) -> tuple[Array, KeysValues]:
         """Runs all blocks; returns hidden states before the last norm and every layer's own keys and values."""
         block, weights = nnx.split(self.blocks)
-        frequencies = self.config.rope.frequencies(self.config.head_width)
-        turn = rotation(positions, jnp.asarray(frequencies))
         by_layer = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), lora or {})
+        reach = self.config.reach
+        kinds = list(dict.fromkeys(reach))
+        keys_at = positions if past_positions is None else jnp.concatenate([past_positions, positions], axis=1)
+
+        def sight(kind: Reach) -> tuple[tuple[Array, Array], Array]:
+            """The angles and the mask of the layers that reach so far."""
+            turn = rotation(positions, jnp.asarray(kind.rope.frequencies(self.config.head_width)))
+            return turn, visible if kind.window is None else visible & (_distance(positions, keys_at) < kind.window)
+
+        # Made once for each kind of layer; inside the scan a layer takes its kind's. Most models have one kind.
+        sights = [sight(kind) for kind in kinds]
+        which = None if len(kinds) == 1 else jnp.asarray([kinds.index(kind) for kind in reach], jnp.int32)
 
         def layer(x: Array, stacked: tuple) -> tuple[Array, KeysValues]:
-            weights, factors, past = stacked
+            weights, factors, past, which = stacked
             rows = jax.tree.map(lambda leaf: of_rows(leaf, client), factors)
-            return nnx.merge(block, weights)(x, turn, visible, rows, past)
+            own = sights[0] if which is None else jax.tree.map(lambda *kinds: lax.select_n(which, *kinds), *sights)
+            return nnx.merge(block, weights)(x, *own, rows, past)
 
-        return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past))
+        return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past, which))
 
     def logits(self, hidden: Array) -> Array:
         """Last norm and output projection: `[..., D]` -> `[..., V]` float32."""
         hidden = self.norm(hidden)
         scores = self.embedding.attend(hidden) if self.config.tied_embeddings else self.head(hidden)
-        return scores.astype(jnp.float32)
+        return capped(scores.astype(jnp.float32), self.config.logit_cap)
 
 
 @jax.custom_vjp
@@ -95,3 +114,8 @@ def visible_within(segments: Array) -> Array:
     """Causal attention within a segment: `[R, T]` -> `[R, T, T]` bool. Padding (segment 0) sees only padding."""
     same = segments[:, :, None] == segments[:, None, :]
     return same & jnp.tri(segments.shape[1], dtype=bool)[None]
+
+
+def _distance(positions: Array, keys_at: Array) -> Array:
+    """How far behind each position each key stands: `[R, T]` and `[R, S]` -> `[R, T, S]`."""
+    return positions[:, :, None] - keys_at[:, None]

@@ -74,6 +74,7 @@ def _run(
     inside = at < queries.length[:, None]
     x = model.embed(queries, adapters.get("prompt"))
     x, prefix = model(x, at, visible_within(inside), queries.client, lora)
+    past_at = jnp.concatenate([at, queries.length[:, None] + jnp.arange(new_tokens)[None]], axis=1)
     last = jnp.take_along_axis(x, jnp.maximum(queries.length - 1, 0)[:, None, None], axis=1)[:, 0]
     token, ended = choose(last, queries.length == 0)
     recent = jax.tree.map(lambda own: jnp.zeros((*own.shape[:3], new_tokens, own.shape[4]), own.dtype), prefix)
@@ -87,12 +88,13 @@ def _run(
         written = jnp.broadcast_to((jnp.arange(new_tokens) < step)[None], (rows, new_tokens))
         visible = jnp.concatenate([inside, written, jnp.ones((rows, 1), bool)], axis=1)[:, None]
         x, own = model(
-            model.embedding(state.token)[:, None],
+            model.embed_tokens(state.token)[:, None],
             (queries.length + step)[:, None],
             visible,
             queries.client,
             lora,
             past=(prefix, state.recent),
+            past_positions=past_at,
         )
         recent = jax.tree.map(
             lambda kept, new: lax.dynamic_update_slice_in_dim(kept, new, step, axis=3), state.recent, own

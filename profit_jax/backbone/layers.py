@@ -1,4 +1,4 @@
-"""The blocks of a Llama decoder (Touvron et al. 2023), each callable on its own.
+"""The blocks of a decoder, each callable on its own: Llama's (Touvron et al. 2023), and what other families vary in it.
 
 Einsum letters: r row, t position, s position looked at, d width in, o width out, k LoRA rank, g key-value head,
 q query head of that key-value head, e width of a head. Shapes follow `profit_jax.typing`.
@@ -7,7 +7,8 @@ What the backward pass needs is chosen here, since memory traffic, not arithmeti
 products are kept, elementwise results are computed again.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +29,19 @@ def rotation(positions: Array, frequencies: Array) -> tuple[Array, Array]:
 
 
 def rotate(x: Array, cosine: Array, sine: Array) -> Array:
-    """Turns feature pairs (i, i + E / 2) of each head by its position's angle (Su et al. 2021). x is `[R, H, T, E]`."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    """Turns feature pairs (i, i + n) of each head by its position's n angles (Su et al. 2021). x is `[R, H, T, E]`.
+
+    Features from 2 n on, where there are any, have no position.
+    """
+    n = cosine.shape[-1]
+    first, second, rest = jnp.split(x.astype(jnp.float32), [n, 2 * n], axis=-1)
+    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine, rest], axis=-1)
     return turned.astype(x.dtype)
+
+
+def capped(x: Array, cap: float | None) -> Array:
+    """`c tanh(x / c)`, which stays between -c and c (Gemma Team 2024); x itself without a cap."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def adapted(linear: nnx.Linear, x: Array, factors: Mapping[str, Array] | None) -> Array:
@@ -43,13 +53,21 @@ def adapted(linear: nnx.Linear, x: Array, factors: Mapping[str, Array] | None) -
     return y + jnp.einsum("rtk,rko->rto", low, factors["b"].astype(x.dtype))
 
 
-def attend(queries: Array, parts: tuple[KeysValues, ...], visible: Array) -> Array:
-    """`softmax(Q K^T / sqrt(E)) V` (Vaswani et al. 2017), keys and values in parts that are never joined.
+def attend(
+    queries: Array,
+    parts: tuple[KeysValues, ...],
+    visible: Array,
+    scale: float,
+    cap: float | None = None,
+) -> Array:
+    """`softmax(scale Q K^T) V` (Vaswani et al. 2017), keys and values in parts that are never joined.
 
     Args:
       queries: `[R, H, T, E]`.
       parts: keys and values `[R, G, S_i, E]` each; query head h looks at key-value head h // (H / G).
       visible: `[R, T, S_1 + S_2 + ...]` bool.
+      scale: of the products.
+      cap: of the scaled products, see `capped`.
 
     Returns:
       `[R, H, T, E]`.
@@ -57,30 +75,36 @@ def attend(queries: Array, parts: tuple[KeysValues, ...], visible: Array) -> Arr
     rows, heads, length, width = queries.shape
     groups = parts[0][0].shape[1]
     grouped = queries.reshape(rows, groups, heads // groups, length, width)
-    return _attend(grouped, parts, visible[:, None, None]).reshape(queries.shape)
+    return _attend(grouped, parts, visible[:, None, None], scale, cap).reshape(queries.shape)
 
 
-@jax.custom_vjp
-def _attend(queries: Array, parts: tuple[KeysValues, ...], visible: Array) -> Array:
-    return _attend_forward(queries, parts, visible)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _attend(queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None) -> Array:
+    return _attend_forward(queries, parts, visible, scale, cap)[0]
 
 
-def _attend_forward(queries: Array, parts: tuple[KeysValues, ...], visible: Array) -> tuple[Array, tuple]:
-    scores = _joined([jnp.einsum("rgqte,rgse->rgqts", queries, keys) for keys, _ in parts])
-    scores = jnp.where(visible, scores.astype(jnp.float32) * queries.shape[-1] ** -0.5, jnp.finfo(jnp.float32).min)
+def _attend_forward(
+    queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None
+) -> tuple[Array, tuple]:
+    scores = jnp.where(visible, capped(_scores(queries, parts, scale), cap), jnp.finfo(jnp.float32).min)
     shares = jax.nn.softmax(scores).astype(queries.dtype)
     split = _split(shares, parts)
     y = sum(jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, parts))
     return y, (queries, parts, shares, y)
 
 
-def _attend_backward(saved: tuple, dy: Array) -> tuple[Array, tuple[KeysValues, ...], None]:
+def _attend_backward(
+    scale: float, cap: float | None, saved: tuple, dy: Array
+) -> tuple[Array, tuple[KeysValues, ...], None]:
     # With shares p = softmax(s): ds = p * (dp - sum(p * dp)), and that sum is y . dy (Dao et al. 2022): one pass over
     # [T, S] less than what autodiff does.
     queries, parts, shares, y = saved
     mean = jnp.einsum("rgqte,rgqte->rgqt", y, dy, preferred_element_type=jnp.float32)[..., None]
     dshares = _joined([jnp.einsum("rgqte,rgse->rgqts", dy, values) for _, values in parts])
-    dscores = (shares * (dshares - mean) * queries.shape[-1] ** -0.5).astype(queries.dtype)
+    dscores = shares * (dshares - mean) * scale
+    if cap is not None:  # c tanh(s / c) grows by 1 - tanh^2(s / c); s is computed again rather than kept
+        dscores *= 1 - jnp.square(jnp.tanh(_scores(queries, parts, scale) / cap))
+    dscores = dscores.astype(queries.dtype)
     dqueries, dparts = 0.0, []
     for share, dscore, (keys, _) in zip(_split(shares, parts), _split(dscores, parts), parts):
         dqueries += jnp.einsum("rgqts,rgse->rgqte", dscore, keys)
@@ -92,6 +116,11 @@ def _attend_backward(saved: tuple, dy: Array) -> tuple[Array, tuple[KeysValues, 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
+def _scores(queries: Array, parts: tuple[KeysValues, ...], scale: float) -> Array:
+    """Scaled products of every query with every key, `[R, G, H / G, T, S]` float32."""
+    return _joined([jnp.einsum("rgqte,rgse->rgqts", queries, keys) for keys, _ in parts]).astype(jnp.float32) * scale
+
+
 def _joined(scores: list[Array]) -> Array:
     return scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1)
 
@@ -101,18 +130,56 @@ def _split(scores: Array, parts: tuple[KeysValues, ...]) -> list[Array]:
     return [scores] if len(parts) == 1 else jnp.split(scores, ends[:-1], axis=-1)
 
 
+class Linear(nnx.Linear):
+    """`x W + b`, b where the config names a bias for this matrix."""
+
+    def __init__(
+        self, name: str, inputs: int, outputs: int, config: BackboneConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        bias = name in config.biases
+        super().__init__(inputs, outputs, use_bias=bias, dtype=dtype, param_dtype=dtype, rngs=rngs)
+
+
+class Norm(nnx.Module):
+    """`(x - m) / sqrt(mean((x - m)^2) + epsilon) (offset + scale) + bias` over the last axis, in float32.
+
+    m is x's mean in a layer norm (Ba et al. 2016), 0 in an RMS norm (Zhang and Sennrich 2019).
+    """
+
+    def __init__(self, width: int, config: BackboneConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.centered = config.norm == "layer"
+        self.epsilon, self.offset = config.norm_epsilon, config.norm_offset
+        self.scale = nnx.Param(nnx.initializers.constant(1 - self.offset)(rngs.params(), (width,), dtype))
+        self.bias = nnx.Param(jnp.zeros(width, dtype)) if "norm" in config.biases else None
+
+    def __call__(self, x: Array) -> Array:
+        """`[..., D]` -> `[..., D]`."""
+        lift = (None,) * (x.ndim - 1)
+        y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, -1, keepdims=True) if self.centered else y
+        scale = self.scale[lift].astype(jnp.float32) + self.offset
+        y = y * (jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.epsilon) * scale)
+        y = y if self.bias is None else y + self.bias[lift].astype(jnp.float32)
+        return y.astype(x.dtype)
+
+
+def normed(norm: Norm | None, x: Array) -> Array:
+    """x after a norm, or x itself where the model has none there. Computed again in the backward pass."""
+    return x if norm is None else jax.checkpoint(norm)(x)
+
+
 class Attention(nnx.Module):
-    """Causal attention with grouped key-value heads."""
+    """Causal attention with grouped key-value heads; queries and keys may have norms (Henry et al. 2020)."""
 
     def __init__(self, config: BackboneConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        def linear(inputs: int, outputs: int) -> nnx.Linear:
-            return nnx.Linear(inputs, outputs, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs)
-
-        self.head_width = config.head_width
-        self.q = linear(config.width, config.heads * config.head_width)
-        self.k = linear(config.width, config.key_value_heads * config.head_width)
-        self.v = linear(config.width, config.key_value_heads * config.head_width)
-        self.o = linear(config.heads * config.head_width, config.width)
+        linear = functools.partial(Linear, config=config, dtype=dtype, rngs=rngs)
+        self.head_width, self.scale, self.cap = config.head_width, config.score_scale, config.score_cap
+        self.q = linear("q", config.width, config.heads * config.head_width)
+        self.k = linear("k", config.width, config.key_value_heads * config.head_width)
+        self.v = linear("v", config.width, config.key_value_heads * config.head_width)
+        self.o = linear("o", config.heads * config.head_width, config.width)
+        norm = functools.partial(Norm, config.head_width, config, dtype=dtype, rngs=rngs)
+        self.q_norm, self.k_norm = (norm(), norm()) if config.query_key_norms else (None, None)
 
     def __call__(
         self,
@@ -128,42 +195,52 @@ class Attention(nnx.Module):
             y = adapted(getattr(self, name), x, lora.get(name))
             return jnp.swapaxes(y.reshape(*y.shape[:2], -1, self.head_width), 1, 2)
 
-        own = rotate(heads("k"), *turn), heads("v")
-        y = attend(rotate(heads("q"), *turn), (*past, own), visible)
+        own = rotate(normed(self.k_norm, heads("k")), *turn), heads("v")
+        queries = rotate(normed(self.q_norm, heads("q")), *turn)
+        y = attend(queries, (*past, own), visible, self.scale, self.cap)
         y = jnp.swapaxes(y, 1, 2)
         return adapted(self.o, y.reshape(*y.shape[:2], -1), lora.get("o")), own
 
 
+ACTIVATIONS = {"silu": nnx.silu, "gelu": functools.partial(nnx.gelu, approximate=False), "gelu_tanh": nnx.gelu}
+
+
 class Mlp(nnx.Module):
-    """SwiGLU (Shazeer 2020): `(silu(x W_gate) * x W_up) W_down`."""
+    """`(act(x W_gate) * x W_up) W_down` (Shazeer 2020), or `act(x W_up) W_down` without a gate."""
 
     def __init__(self, config: BackboneConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        def linear(inputs: int, outputs: int) -> nnx.Linear:
-            return nnx.Linear(inputs, outputs, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs)
-
-        self.gate = linear(config.width, config.mlp_width)
-        self.up = linear(config.width, config.mlp_width)
-        self.down = linear(config.mlp_width, config.width)
+        linear = functools.partial(Linear, config=config, dtype=dtype, rngs=rngs)
+        self.activation = config.activation
+        self.gate = linear("gate", config.width, config.mlp_width) if config.gated else None
+        self.up = linear("up", config.width, config.mlp_width)
+        self.down = linear("down", config.mlp_width, config.width)
 
     def __call__(self, x: Array, lora: LoraRows) -> Array:
         """`[R, T, D]` -> `[R, T, D]`."""
-        gate, up = (adapted(getattr(self, name), x, lora.get(name)) for name in ("gate", "up"))
-        return adapted(self.down, _gated(gate, up), lora.get("down"))
+        gate = None if self.gate is None else adapted(self.gate, x, lora.get("gate"))
+        up = adapted(self.up, x, lora.get("up"))
+        return adapted(self.down, _activated(ACTIVATIONS[self.activation], gate, up), lora.get("down"))
 
 
-@jax.checkpoint
-def _gated(gate: Array, up: Array) -> Array:
-    return nnx.silu(gate) * up
+@functools.partial(jax.checkpoint, static_argnums=0)
+def _activated(activation: Callable[[Array], Array], gate: Array | None, up: Array) -> Array:
+    return activation(up) if gate is None else activation(gate) * up
 
 
 class Block(nnx.Module):
-    """One layer: `x + attention(norm(x))`, then `x + mlp(norm(x))`."""
+    """One layer: `x + attention(norm(x))`, then `x + mlp(norm(x))`; or both from the same x, side by side."""
 
     def __init__(self, config: BackboneConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.attention_norm = norm(config, dtype, rngs)
+        def norm(present: bool) -> Norm | None:
+            return Norm(config.width, config, dtype=dtype, rngs=rngs) if present else None
+
+        self.parallel = config.parallel
+        self.attention_norm = norm(True)
         self.attention = Attention(config, dtype=dtype, rngs=rngs)
-        self.mlp_norm = norm(config, dtype, rngs)
+        self.attention_out_norm = norm(config.out_norms)
+        self.mlp_norm = norm(not config.shared_norm)
         self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
+        self.mlp_out_norm = norm(config.out_norms)
 
     def __call__(
         self,
@@ -174,11 +251,9 @@ class Block(nnx.Module):
         past: tuple[KeysValues, ...] = (),
     ) -> tuple[Array, KeysValues]:
         """`[R, T, D]` -> `[R, T, D]`, and the layer's keys and values."""
-        attended, own = self.attention(jax.checkpoint(self.attention_norm)(x), turn, visible, lora, past)
-        x = x + attended
-        return x + self.mlp(jax.checkpoint(self.mlp_norm)(x), lora), own
-
-
-def norm(config: BackboneConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.RMSNorm:
-    """`x / rms(x) * scale` (Zhang and Sennrich 2019), computed in float32."""
-    return nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, dtype=dtype, param_dtype=dtype, rngs=rngs)
+        read = normed(self.attention_norm, x)
+        attended, own = self.attention(read, turn, visible, lora, past)
+        between = x + normed(self.attention_out_norm, attended)
+        if self.mlp_norm is not None:  # otherwise the MLP reads what attention reads
+            read = normed(self.mlp_norm, x if self.parallel else between)
+        return between + normed(self.mlp_out_norm, self.mlp(read, lora)), own

@@ -12,8 +12,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from profit_jax.backbone.config import BackboneConfig, read_config
+from profit_jax.backbone.config import BackboneConfig
 from profit_jax.backbone.decoder import Decoder
+from profit_jax.backbone.families import read_config
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.loss import Loss
 from profit_jax.backbone.tokenizer import Tokenizer, load_tokenizer
@@ -78,6 +79,10 @@ class Backbone:
         """Scores of the next token at every position: `[B, T]` int -> `[B, T, V]` float32. For tests and notebooks."""
         return _logits(self.graph, self.frozen, jnp.asarray(tokens))
 
+    def embed(self, tokens: Array) -> Array:
+        """What the first block reads of tokens: `[...]` int -> `[..., D]`. Soft prompts live in the same space."""
+        return _embed(self.graph, self.frozen, jnp.asarray(tokens))
+
     @property
     def end_tokens(self) -> tuple[int, ...]:
         """Any of these ends a generated text: the model's own, and the one that closes a training target."""
@@ -111,12 +116,18 @@ def _embedded() -> Path:
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _embed(graph: nnx.GraphDef, frozen: Frozen, tokens: Array) -> Array:
+    model: Decoder = nnx.merge(graph, nnx.State(frozen))
+    return model.embed_tokens(tokens)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _logits(graph: nnx.GraphDef, frozen: Frozen, tokens: Array) -> Array:
     model: Decoder = nnx.merge(graph, nnx.State(frozen))
     batch, length = tokens.shape
     positions = jnp.broadcast_to(jnp.arange(length)[None], tokens.shape)
     visible = jnp.broadcast_to(jnp.tri(length, dtype=bool)[None], (batch, length, length))
-    hidden, _ = model(model.embedding(tokens), positions, visible, jnp.zeros(batch, jnp.int32))
+    hidden, _ = model(model.embed_tokens(tokens), positions, visible, jnp.zeros(batch, jnp.int32))
     return model.logits(hidden)
 
 

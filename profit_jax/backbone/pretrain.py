@@ -94,7 +94,7 @@ def loss(graph: nnx.GraphDef, weights: Frozen, packed: Packed) -> tuple[Array, A
     """Sum of the weighted negative log-likelihoods of all targets, in nats, and the sum of their weights: `[]` each."""
     model: Decoder = nnx.merge(graph, nnx.State(weights))
     rows = jnp.zeros(packed.tokens.shape[0], jnp.int32)
-    hidden, _ = model(model.embedding(packed.tokens), packed.positions, visible_within(packed.segments), rows)
+    hidden, _ = model(model.embed_tokens(packed.tokens), packed.positions, visible_within(packed.segments), rows)
     logits = model.logits(hidden)
     # Picked by comparison, as in `Loss`: the gradient of an index is a scatter.
     asked = jnp.arange(logits.shape[-1])[None, None] == packed.targets[..., None]

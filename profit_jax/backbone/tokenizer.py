@@ -52,19 +52,26 @@ def load_tokenizer(folder: Path, config: BackboneConfig) -> Tokenizer | None:
 
     try:
         inner = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        size = max(inner.get_vocab().values()) + 1
         start = _start(inner)
+        spelled = _spelled(inner)
     except Exception as error:  # the Rust tokenizers raise bare Exceptions on broken files
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: the tokenizer is not readable ({type(error).__name__}: {reason})") from None
+    ends = ([] if inner.eos_token_id is None else [inner.eos_token_id]) + list(config.end_tokens)
+    if not ends:
+        raise InputError(f"{folder}: neither the tokenizer nor config.json names an end-of-text token (eos_token)")
+    size = max({*spelled, *start, ends[0]}) + 1
     if size > config.vocabulary:
         raise InputError(
             f"{folder}: the tokenizer has {size} tokens, but the model's embedding table has {config.vocabulary} rows"
         )
-    ends = ([] if inner.eos_token_id is None else [inner.eos_token_id]) + list(config.end_tokens)
-    if not ends:
-        raise InputError(f"{folder}: neither the tokenizer nor config.json names an end-of-text token (eos_token)")
     return Tokenizer(inner, start, ends[0], size)
+
+
+def _spelled(inner: Any) -> set[int]:
+    """The tokens that text can become: all but the special ones, of which some folders list a larger model's."""
+    special = {token for token, added in inner.added_tokens_decoder.items() if added.special}
+    return {*inner.get_vocab().values()} - special
 
 
 def _start(inner: Any) -> tuple[int, ...]:

@@ -4,40 +4,27 @@ import functools
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 
-from profit_jax.backbone.config import BackboneConfig, read_json
+from profit_jax.backbone.config import BackboneConfig
+from profit_jax.backbone.families import FAMILIES, Third
+from profit_jax.backbone.fields import read_json
 from profit_jax.errors import InputError
 from profit_jax.typing import Array, Frozen
 
-# Path in the decoder's tree -> name in a Llama checkpoint. `{}` is the layer; leaves of `blocks` stack all layers.
-# Matrices are stored [out, in] there and used [in, out] here, so every `kernel` is transposed.
-LLAMA = {
-    "embedding/embedding": "model.embed_tokens.weight",
-    "blocks/attention_norm/scale": "model.layers.{}.input_layernorm.weight",
-    "blocks/attention/q/kernel": "model.layers.{}.self_attn.q_proj.weight",
-    "blocks/attention/k/kernel": "model.layers.{}.self_attn.k_proj.weight",
-    "blocks/attention/v/kernel": "model.layers.{}.self_attn.v_proj.weight",
-    "blocks/attention/o/kernel": "model.layers.{}.self_attn.o_proj.weight",
-    "blocks/mlp_norm/scale": "model.layers.{}.post_attention_layernorm.weight",
-    "blocks/mlp/gate/kernel": "model.layers.{}.mlp.gate_proj.weight",
-    "blocks/mlp/up/kernel": "model.layers.{}.mlp.up_proj.weight",
-    "blocks/mlp/down/kernel": "model.layers.{}.mlp.down_proj.weight",
-    "norm/scale": "model.norm.weight",
-    "head/kernel": "lm_head.weight",
-}
-
 _FLOATING = ("F64", "F32", "F16", "BF16")
 _NAMED = 20  # errors named in one message
+# What published files hold beside weights: rotary frequencies, which config.json defines, and causal masks.
+_NO_WEIGHTS = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
 
 
 def load_weights(folder: Path, config: BackboneConfig, abstract: dict) -> Frozen:
-    """Reads a Llama's weights into the tree, shapes and dtypes of `abstract`.
+    """Reads a model's weights into the tree, shapes and dtypes of `abstract`.
 
     One tensor at a time is read, cast and placed into its stacked array, so the host holds one tensor beside the
     result.
@@ -60,25 +47,38 @@ def load_weights(folder: Path, config: BackboneConfig, abstract: dict) -> Frozen
     with ExitStack() as stack:
         errors: list[str] = []
         tensors = _open(_files(folder, errors), stack, errors)
-        expected = {name: _shape(path, leaf) for path, leaf in leaves.items() for name in _names(path, config)}
+        sources = {path: source(path, config) for path in leaves}
+        expected = {name: sources[path].shape(leaf) for path, leaf in leaves.items() for name in sources[path].names}
         errors += _mismatches(tensors, expected, config)
         if errors:
             more = f"; and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
             raise InputError(f"{folder}: weights do not fit config.json: {'; '.join(errors[:_NAMED])}{more}")
-        loaded = {path: _leaf(path, leaf, tensors, config) for path, leaf in leaves.items()}
+        loaded = {path: _leaf(leaf, sources[path], tensors, config) for path, leaf in leaves.items()}
     return traverse_util.unflatten_dict(loaded, sep="/")
 
 
-def _names(path: str, config: BackboneConfig) -> list[str]:
-    """The checkpoint's names of a leaf: one, or one for each layer."""
-    name = LLAMA[path]
-    return [name.format(layer) for layer in range(config.layers)] if "{}" in name else [name]
+class Source(NamedTuple):
+    """Where a leaf of the decoder stands in a checkpoint."""
+
+    names: list[str]  # of its tensors: one, or one for each layer
+    stacked: bool  # one for each layer
+    third: int | None  # of each tensor, see `Third`
+    transposed: bool  # a matrix: [out, in] there, [in, out] here
+
+    def shape(self, leaf: jax.ShapeDtypeStruct) -> list[int]:
+        """The shape of each of its tensors."""
+        shape = list(leaf.shape[1:] if self.stacked else leaf.shape)
+        first, *rest = reversed(shape) if self.transposed else shape
+        return [first if self.third is None else 3 * first, *rest]
 
 
-def _shape(path: str, leaf: jax.ShapeDtypeStruct) -> list[int]:
-    """The shape that each of the leaf's tensors has in the checkpoint."""
-    shape = leaf.shape[1:] if "{}" in LLAMA[path] else leaf.shape
-    return list(reversed(shape) if path.endswith("kernel") else shape)
+def source(path: str, config: BackboneConfig) -> Source:
+    """Where the leaf at `path` stands in a folder of the config's family."""
+    entry = FAMILIES[config.family].names[path]
+    name, third = entry if isinstance(entry, Third) else (entry, None)
+    stacked = path.startswith("blocks/")
+    names = [name.format(layer) for layer in range(config.layers)] if stacked else [name]
+    return Source(names, stacked, third, path.endswith("kernel"))
 
 
 def _files(folder: Path, errors: list[str]) -> list[Path]:
@@ -129,23 +129,28 @@ def _mismatches(tensors: dict[str, Any], expected: dict[str, list[int]], config:
             yield f"tensor {name} has shape {found.get_shape()}, not {shape}"
         if found.get_dtype() not in _FLOATING:
             yield f"tensor {name} has dtype {found.get_dtype()}, not one of {', '.join(_FLOATING)}"
+    head = source("head/kernel", config).names[0]
     for name in sorted(tensors.keys() - expected.keys()):
-        # Old checkpoints store the rotary frequencies, which config.json defines; tied ones may store the head twice.
-        tied = config.tied_embeddings and name == LLAMA["head/kernel"]
-        if not tied and not name.endswith("rotary_emb.inv_freq"):
+        tied = config.tied_embeddings and name == head  # some store the table twice
+        if not tied and not name.endswith(_NO_WEIGHTS):
             yield f"tensor {name} is not part of this model"
 
 
-def _leaf(path: str, leaf: jax.ShapeDtypeStruct, tensors: dict[str, Any], config: BackboneConfig) -> Array:
-    transpose = path.endswith("kernel")
-    names = _names(path, config)
-    if "{}" not in LLAMA[path]:
-        tensor = tensors[names[0]].get_tensor(names[0])
-        tensor = (tensor.T if transpose else tensor).astype(leaf.dtype)
+def _leaf(leaf: jax.ShapeDtypeStruct, source: Source, tensors: dict[str, Any], config: BackboneConfig) -> Array:
+    def read(name: str) -> Array:
+        tensor = tensors[name].get_tensor(name)
+        if source.third is None:
+            return tensor
+        thirds = tensor.reshape(config.heads, 3, config.head_width, *tensor.shape[1:])
+        return thirds[:, source.third].reshape(-1, *tensor.shape[1:])
+
+    if not source.stacked:
+        tensor = read(source.names[0])
+        tensor = (tensor.T if source.transposed else tensor).astype(leaf.dtype)
         return tensor if leaf.sharding is None else jax.device_put(tensor, leaf.sharding)
     stacked = jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
-    for layer, name in enumerate(names):
-        stacked = _place(stacked, tensors[name].get_tensor(name), layer, transpose)
+    for layer, name in enumerate(source.names):
+        stacked = _place(stacked, read(name), layer, source.transposed)
     return stacked
 
 

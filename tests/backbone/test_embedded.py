@@ -21,7 +21,7 @@ from profit_jax.data.tiny.rules import Rule
 from profit_jax.data.tiny.training import TRAIN
 from profit_jax.errors import InputError
 from profit_jax.rng import generator
-from tests.backbone.llamas import tiny
+from tests.backbone.families import tiny
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "profit_jax" / "backbone" / "tiny"

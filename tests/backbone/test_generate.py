@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from profit_jax.backbone import Backbone
 from profit_jax.backbone.generate import _batch, _run, batches, generate_tokens, ladder
 from profit_jax.errors import InputError
-from tests.backbone.llamas import TINY, loras, prompts, saved, sequence_logits, tiny
+from tests.backbone.families import TINY, loras, prompts, saved, sequence_logits, tiny
 from tests.backbone.test_tokenizer import written
 
 CLIENTS, NEW, NEVER = 3, 7, (TINY.vocabulary,)

@@ -12,7 +12,7 @@ from flax import nnx
 
 from profit_jax.backbone import Backbone
 from profit_jax.typing import Rows
-from tests.backbone.llamas import TINY, loras, prompts, sequence_logits, tiny
+from tests.backbone.families import TINY, loras, prompts, sequence_logits, tiny
 
 CLIENTS, PROMPT = 3, 4
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")

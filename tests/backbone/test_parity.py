@@ -1,5 +1,10 @@
-"""The decoder computes what `transformers` computes, whole and part by part."""
+"""The decoder computes what `transformers` computes, whole and part by part, for every family."""
 
+import functools
+import tempfile
+from typing import TYPE_CHECKING
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,48 +15,147 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from profit_jax.backbone import Backbone
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.layers import rotate, rotation
-from tests.backbone.llamas import block, llama
+from tests.backbone.families import FAMILIES, block, loras, merged, prompts, reference
+from tests.backbone.test_loss import CLIENTS, PROMPT, TARGETS, Example, examples, packed
 
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 500000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-VARIANTS = {
-    "grouped heads, tied": {},
-    "one key-value head": {"num_key_value_heads": 1},
-    "no grouping, untied": {"num_key_value_heads": 4, "tie_word_embeddings": False},
-    "head width of its own": {"head_dim": 16},
-    "long theta": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
-    "linear scaling": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
-    "llama3 scaling": {"rope_parameters": LLAMA3},
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# One of each mechanism, for what takes longer than a forward pass.
+MECHANISMS = (
+    "llama 3",
+    "llama: biases",
+    "mistral",
+    "qwen 2: windows by layer",
+    "qwen 3",
+    "gemma",
+    "gemma 2",
+    "gemma 3",
+    "gpt-neox",
+    "gpt-neox: one after the other",
+)
+
+
+@functools.cache
+def loaded(name: str) -> "tuple[PreTrainedModel, Backbone]":
+    """The same random model in transformers and, through a folder of many files, here."""
+    model = reference(name)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder, max_shard_size="20KB")
+        return model, Backbone.load(folder)
 
 
 def tokens(vocabulary: int, batch: int, length: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, vocabulary, (batch, length))
 
 
-def reference_logits(model: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
+def reference_logits(model: torch.nn.Module, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     with torch.no_grad():
-        return model(torch.tensor(ids)).logits.float().numpy()
+        return model(torch.tensor(ids), None if mask is None else torch.tensor(mask)).logits.float().numpy()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_logits_equal_transformers(variant: str, tmp_path):
-    model = llama(**VARIANTS[variant])
-    model.save_pretrained(tmp_path)
-    ids = tokens(61, 2, 300)  # far beyond the original context of the llama3 variant
-    expected = reference_logits(model, ids)
-    assert expected.std() > 0.3  # the comparison says something
-    np.testing.assert_allclose(Backbone.load(tmp_path).logits(ids), expected, atol=1e-4, rtol=0)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_equal_transformers(name: str):
+    """Of texts ten times as long as a window and beyond the context before scaling, one of them padded."""
+    model, backbone = loaded(name)
+    ids, mask = tokens(61, 2, 80), np.ones((2, 80), np.int64)
+    mask[1, 50:] = 0
+    expected, real = reference_logits(model, ids, mask), mask > 0
+    assert expected[real].std() > 0.3  # the comparison says something
+    np.testing.assert_allclose(backbone.logits(ids)[real], expected[real], atol=1e-4, rtol=0)
 
 
-def test_bfloat16_weights_are_read_exactly(tmp_path):
-    llama().to(torch.bfloat16).save_pretrained(tmp_path)
+def reference_gradient(model: torch.nn.Module, adapters: dict, chosen: list[Example]) -> tuple[np.ndarray, np.ndarray]:
+    """Equation 1 and its gradient with respect to the clients' prompts, one example at a time, by autograd."""
+    table, like = model.get_input_embeddings(), next(model.parameters())
+    prompt = torch.tensor(np.asarray(adapters["prompt"])).to(like.dtype).requires_grad_()
+    losses = torch.zeros(CLIENTS, dtype=like.dtype)
+    count = np.bincount([e.client for e in chosen], minlength=CLIENTS)
+    for e in chosen:
+        text = table(torch.tensor(e.query + e.target[:-1]))
+        logits = model(inputs_embeds=torch.cat([prompt[e.client], text])[None]).logits[0, -len(e.target) :]
+        nll = torch.nn.functional.cross_entropy(logits, torch.tensor(e.target), reduction="sum")
+        losses = losses + torch.nn.functional.one_hot(torch.tensor(e.client), CLIENTS) * nll / count[e.client]
+    [gradient] = torch.autograd.grad(losses.sum(), prompt)
+    return losses.detach().numpy(), gradient.numpy()
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_packed_losses_and_prompt_gradients_equal_transformers(name: str):
+    """Many texts in a row, each behind a soft prompt, against one text at a time.
+
+    The truth is computed in float64. Our distance from it is float32 rounding, which is at most four times what
+    transformers' own float32 shows.
+    """
+    model, backbone = loaded(name)
+    adapters, chosen = prompts(CLIENTS, PROMPT), examples()
+
+    @jax.jit
+    def gradient(adapters: dict, rows) -> tuple[jax.Array, jax.Array]:
+        def total(adapters: dict) -> tuple[jax.Array, jax.Array]:
+            losses = backbone.loss(backbone.frozen, adapters, rows)
+            return jnp.sum(losses), losses
+
+        return jax.grad(total, has_aux=True)(adapters)
+
+    found, losses = gradient(adapters, packed(chosen, 40, PROMPT))
+    _, rounded = reference_gradient(model, adapters, chosen)
+    try:
+        true_losses, truth = reference_gradient(model.double(), adapters, chosen)
+    finally:
+        model.float()
+    assert np.abs(truth).max() > 0.01
+    np.testing.assert_allclose(losses, true_losses, rtol=1e-5)
+    assert np.abs(found["prompt"] - truth).max() < 4 * np.abs(rounded - truth).max()
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_greedy_tokens_equal_transformers(name: str):
+    """Twenty of them with a cache, behind a soft prompt and a text shorter or longer than a window."""
+    model, backbone = loaded(name)
+    adapters, draw = prompts(2, PROMPT), np.random.default_rng(1)
+    queries = [draw.integers(0, 61, length).astype(np.int32) for length in (3, 30)]
+    expected = []
+    with torch.no_grad():
+        for query, prompt in zip(queries, np.asarray(adapters["prompt"])):
+            text = model.get_input_embeddings()(torch.tensor(query))
+            inputs = torch.cat([torch.tensor(prompt), text])[None]
+            mask = torch.ones(inputs.shape[:2], dtype=torch.int64)
+            written = model.generate(inputs_embeds=inputs, attention_mask=mask, max_new_tokens=20, do_sample=False)
+            expected.append(written[0].tolist())
+    found = generate_tokens(backbone.graph, backbone.frozen, adapters, queries, [0, 1], new_tokens=20, end_tokens=(61,))
+    assert [ids.tolist() for ids in found] == expected and len({*expected[0], *expected[1]}) > 3
+
+
+@pytest.mark.parametrize("name", ["gemma 2", "gpt-neox"])
+def test_a_lora_is_a_change_of_the_weights(name: str):
+    """Each family's matrices go by the same seven names, fewer without a gate, and act as W + A B beside a bias."""
+    _, backbone = loaded(name)
+    targets = [target for part in ("attention", "mlp") for target in backbone.frozen["blocks"][part]]
+    targets = tuple(target for target in targets if "norm" not in target)
+    assert {*TARGETS} - {*targets} == ({"gate"} if name == "gpt-neox" else set())
+    adapters = loras(1, targets=targets, config=backbone.config)
+    rows = packed([e for e in examples() if e.client == 0], 40, 0)
+    own = jax.tree.map(lambda leaf: leaf[0], adapters["lora"])
+    expected = jax.jit(backbone.loss)(merged(backbone.frozen, own), prompts(1, 1), rows)
+    np.testing.assert_allclose(jax.jit(backbone.loss)(backbone.frozen, adapters, rows), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gemma", "gpt-neox"])
+def test_a_prompt_of_embedded_tokens_equals_the_text(name: str):
+    """Soft prompts live where the first block reads, behind the scale of the embeddings."""
+    _, backbone = loaded(name)
+    text, query, target = [5, 9, 17, 33], [40, 41, 8], [12, 7]
+    soft = packed([Example(0, query, target)], 16, len(text))
+    hard = packed([Example(0, text + query, target)], 16, 0)
+    loss = jax.jit(backbone.loss)
+    left = loss(backbone.frozen, {"prompt": backbone.embed(jnp.asarray(text))[None]}, soft)
+    np.testing.assert_allclose(left, loss(backbone.frozen, prompts(1, 1), hard), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma 2"])
+def test_bfloat16_weights_are_read_exactly(name: str, tmp_path):
+    reference(name).to(torch.bfloat16).save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     ids = tokens(61, 2, 50)
     expected = reference_logits(model, ids)
@@ -62,7 +166,7 @@ def test_bfloat16_weights_are_read_exactly(tmp_path):
 
 
 def test_parts_equal_transformers(tmp_path):
-    model = llama()
+    model = reference("llama")
     model.save_pretrained(tmp_path)
     theirs, ours = model.model.layers[1], block(Backbone.load(tmp_path), 1)
     x = np.random.default_rng(0).normal(size=(2, 20, 32)).astype(np.float32)

@@ -1,5 +1,6 @@
 """Pretraining: packing is invisible, weights are as asked, the model learns, and transformers reads it."""
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -8,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from profit_jax.backbone import BackboneConfig, Rope
 from profit_jax.backbone.pretrain import Packed, bpe, loss, start
 from profit_jax.backbone.save import save
 from profit_jax.errors import InputError
 from profit_jax.experiment.pretrain import Plan, Pretrained, batches, encode, evaluate, pretrain
+from tests.backbone.families import TINY
 from tests.backbone.test_embedded import assert_equals_transformers
 
 WORDS = ("red", "blue", "green", "grey", "black", "white")
@@ -44,18 +45,8 @@ def documents(seed: int) -> Iterator[tuple[str, str]]:
 
 TEXTS = list(itertools.islice(documents(7), 60))
 TOKENIZER = bpe([text for document in TEXTS for text in document], 290)
-CONFIG = BackboneConfig(
-    vocabulary=TOKENIZER.size,
-    width=32,
-    layers=2,
-    heads=2,
-    key_value_heads=2,
-    head_width=16,
-    mlp_width=48,
-    norm_epsilon=1e-5,
-    rope=Rope(10_000.0),
-    tied_embeddings=True,
-    end_tokens=(TOKENIZER.end,),
+CONFIG = dataclasses.replace(
+    TINY, vocabulary=TOKENIZER.size, layers=2, heads=2, key_value_heads=2, head_width=16, end_tokens=(TOKENIZER.end,)
 )
 
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as Rust
 
 from profit_jax.backbone import load_tokenizer, read_config
 from profit_jax.errors import InputError
-from tests.backbone.llamas import TINY
+from tests.backbone.families import TINY
 
 
 def written(folder, words=("a", "b", "story"), end="</s>"):
@@ -54,6 +54,22 @@ def test_a_tokenizer_too_large_for_the_table_is_named(tmp_path):
     with pytest.raises(InputError) as error:
         load_tokenizer(tmp_path, TINY)
     assert str(error.value) == f"{tmp_path}: the tokenizer has 103 tokens, but the model's embedding table has 61 rows"
+
+
+def test_special_tokens_beyond_the_table_do_no_harm(tmp_path):
+    """Folders list special tokens of a larger model of the family; no text becomes one. The end token must fit."""
+    written(tmp_path, words=["a", "b", *(f"w{i}" for i in range(56))])  # as many tokens as the table has rows
+    fields = json.loads((tmp_path / "tokenizer.json").read_text())
+    fields["added_tokens"].append({**fields["added_tokens"][0], "id": 61, "content": "<image>"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(fields))
+    tokenizer = load_tokenizer(tmp_path, TINY)
+    assert tokenizer.inner.get_vocab()["<image>"] == tokenizer.size == 61
+    assert 61 not in tokenizer.encode(["a <image> b"])[0]
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<image>"})
+    )
+    with pytest.raises(InputError, match="the tokenizer has 62 tokens, but the model's embedding table has 61 rows"):
+        load_tokenizer(tmp_path, TINY)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"version": "1.0"}', "[]"])

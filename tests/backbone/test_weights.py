@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from profit_jax.backbone import Backbone
 from profit_jax.errors import InputError
-from tests.backbone.llamas import llama, saved
+from tests.backbone.families import reference, saved
 
 
 def edited(folder: Path, change) -> Path:
@@ -27,7 +27,7 @@ def leaves_equal(left, right) -> bool:
 
 
 def test_sharded_files_equal_one_file(tmp_path):
-    model = llama(tie_word_embeddings=False)
+    model = reference("llama", tie_word_embeddings=False)
     model.save_pretrained(tmp_path / "one")
     model.save_pretrained(tmp_path / "many", max_shard_size="20KB")
     assert len(list((tmp_path / "many").glob("*.safetensors"))) > 2
@@ -38,7 +38,7 @@ def test_sharded_files_equal_one_file(tmp_path):
 
 
 def test_tree_is_stacked_and_kernels_are_transposed(tmp_path):
-    model = llama()
+    model = reference("llama")
     model.save_pretrained(tmp_path)
     frozen = Backbone.load(tmp_path).frozen
     up = frozen["blocks"]["mlp"]["up"]["kernel"]
@@ -81,8 +81,18 @@ def test_known_extras_are_skipped(tmp_path):
     assert leaves_equal(Backbone.load(edited(tmp_path, change)).frozen, expected)
 
 
+def test_causal_masks_beside_gpt_neox_are_skipped(tmp_path):
+    def change(tensors: dict):
+        tensors["gpt_neox.layers.0.attention.bias"] = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+        tensors["gpt_neox.layers.0.attention.masked_bias"] = torch.tensor(-1e9)
+
+    folder = saved(tmp_path, "gpt-neox")
+    expected = Backbone.load(folder).frozen
+    assert leaves_equal(Backbone.load(edited(folder, change)).frozen, expected)
+
+
 def test_missing_shard_is_named_with_its_tensors(tmp_path):
-    llama().save_pretrained(tmp_path, max_shard_size="20KB")
+    reference("llama").save_pretrained(tmp_path, max_shard_size="20KB")
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     shard = index["weight_map"]["model.norm.weight"]
     (tmp_path / shard).unlink()

@@ -36,7 +36,7 @@ def baseline(name: str) -> Run:
 
 def observation1() -> Experiment:
     """Small against large rate."""
-    small, large = (personalize("hhf,fed_avg_adam", how) for how in ("high", "high,rate_large"))
+    small, large = (personalize("hhf,fed_avg_adam", how) for how in ("high,rate_small", "high,rate_large"))
     return Experiment(
         "Learning rate of personalization",
         "Profit, Observation 1 and Figure 3 (left): a smaller learning rate keeps a higher global score, and takes "

@@ -41,7 +41,8 @@ PERSONALIZATION = {
     "high,fed_sgd_lb": 1e-3,
     "low": 1e-1,
     "low,mhf,fed_avg_sgd": 1e-2,
-    "rate_large": 10**-0.5,  # Figure 3, left; its small rate is that of high
+    "rate_small": 1e-2,  # Figure 3, left
+    "rate_large": 10**-0.5,
 }
 
 SETTINGS = {

@@ -12,7 +12,7 @@ The argument, --config=configs/profit/small.py:mhf,fed_sgd,low, is a list of nam
     fed_avg_adam fed_avg_sgd fed_sgd fed_sgd_lb centralized    algorithm; all see as many examples
     length5 length20                                           rows of the prompt, 10 without
     high low                                                   stage 2 with many epochs or few, each with its rate
-    rate_large                                                 stage 2 with a larger rate
+    rate_small rate_large                                      stage 2 with another rate
     l2 average freeze_first freeze_last                        stage 2's heuristics
     random_gaussian random_word no_prompt few_shot             stage 2's baselines
     validation                                                 stage 2 on the validation clients, to tune
@@ -55,7 +55,7 @@ TRAINING = {
     "centralized": (0.3, None),
 }
 # Learning rates of stage 2.
-PERSONALIZATION = {"high": 0.1, "low": 0.5, "rate_large": 0.5}
+PERSONALIZATION = {"high": 0.1, "low": 0.5, "rate_small": 0.02, "rate_large": 0.5}
 SETTINGS = {
     "low": {"personalize.epochs": 4, "personalize.evaluate_every": 1},
     "l2": {"personalize.l2": 0.1},

@@ -19,8 +19,8 @@ TRAINING = {
     "centralized": (10**-1.5, None),
 }
 # Learning rates of stage 2. profit/tuning_* chose that of low; of high they chose 0.1 or, after FedAvg(SGD) and FedSGD,
-# 10^-0.5, hardly told apart: one rate for all, so that starts alone are compared. The large one is ten times that.
-PERSONALIZATION = {"high": 0.1, "low": 10**-0.5, "rate_large": 1.0}
+# 10^-0.5, hardly told apart: one rate for all, so that starts alone are compared.
+PERSONALIZATION = {"high": 0.1, "low": 10**-0.5, "rate_small": 10**-1.5, "rate_large": 1.0}
 SETTINGS = {
     "low": {"personalize.epochs": 4, "personalize.evaluate_every": 1},
     "l2": {"personalize.l2": 0.1},

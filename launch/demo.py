@@ -14,6 +14,7 @@ from absl import flags
 from launch._main import launch, run
 
 OUT = flags.DEFINE_string("out", "runs/demo", "Where everything goes; what is there already is not done again.")
+JOBS = flags.DEFINE_integer("jobs", 2, "Runs side by side; on a GPU each takes its memory.", lower_bound=1)
 EXPERIMENTS = (
     "profit/observation1",
     "profit/observation3_hhf",
@@ -26,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     """Reproduces the experiments, and says where to look."""
     del argv
     started, out = time.perf_counter(), Path(OUT.value)
-    launch("reproduce", experiment=",".join(EXPERIMENTS), scale="tiny", seeds=1, workdir=out)
+    launch("reproduce", experiment=",".join(EXPERIMENTS), scale="tiny", seeds=1, workdir=out, jobs=JOBS.value)
     print(f"\ndone in {time.perf_counter() - started:.0f} s; the figures, as PNG and PDF:")
     for figure in sorted((out / "figures").rglob("*.png")):
         print(f"    {figure}")

@@ -200,7 +200,7 @@ def test_experiments_of_both_papers_from_end_to_end(world):
     assert "12 runs, 0 of them there already" in done.stdout
 
     found = rows(world)
-    assert [row["seeds"] for row in found] == [[0, 1]] * 5 + [[0]]
+    assert [row["seeds"] for row in found] == [[0, 1]] * 6 + [[0]]
     local = next(row for row in found if row["measure"] == "local")
     assert local["difference"]["mean"] == pytest.approx(local["a"]["mean"] - local["b"]["mean"])
     assert "--experiment=profit/observation1 --scale=tiny" in local["command"]

@@ -46,6 +46,7 @@ def observation1() -> Experiment:
             small,
             large,
             global_at_local="higher",
+            global_on_way="higher",
             epochs_to_local="higher",
             global_kept="higher",
             local="alike",
@@ -72,7 +73,13 @@ def observation2() -> Experiment:
             effect
             for name, run in others.items()
             for effect in against(
-                f"FedAvg(Adam), {name}", adam, run, global_at_local="higher", local="", start_global=""
+                f"FedAvg(Adam), {name}",
+                adam,
+                run,
+                global_at_local="higher",
+                global_on_way="higher",
+                local="",
+                start_global="",
             )
         ),
         figures={"tradeoff": {"FedAvg(Adam)": adam, **others}},
@@ -84,7 +91,7 @@ def observation3(partition: str) -> Experiment:
     adam, sgd, fed_sgd = (
         personalize(f"{partition},{name}", "high") for name in ("fed_avg_adam", "fed_avg_sgd", "fed_sgd")
     )
-    says = {"global_at_local": "higher", "global_kept": "higher", "local": ""}
+    says = {"global_at_local": "higher", "global_on_way": "higher", "global_kept": "higher", "local": ""}
     return Experiment(
         f"Adaptive client optimizer and local updates, {partition.upper()}",
         "Profit, Observations 3a and 3b and Figure 4: FedAvg(Adam) has a better trade-off than FedAvg(SGD), and than "
@@ -106,9 +113,11 @@ def observation4() -> Experiment:
         "Profit, Observation 4 and Figure 5: with few epochs at a large rate, l2 regularization, model averaging and "
         "both together improve the trade-off.",
         (
-            *against("l2, plain", l2, plain, global_at_local="higher", global_kept="higher", local=""),
-            *against("averaging, plain", plain, plain, averaged, global_at_local="higher"),
-            *against("l2 and averaging, plain", l2, plain, averaged, global_at_local="higher"),
+            *against(
+                "l2, plain", l2, plain, global_at_local="higher", global_on_way="higher", global_kept="higher", local=""
+            ),
+            *against("averaging, plain", plain, plain, averaged, global_at_local="higher", global_on_way="higher"),
+            *against("l2 and averaging, plain", l2, plain, averaged, global_at_local="higher", global_on_way="higher"),
             *against("l2 and averaging, l2", l2, l2, averaged, global_at_local=""),
         ),
         figures={"tradeoff": {"plain": plain, "l2": l2}},

@@ -6,7 +6,9 @@ Of personalization (`clients.jsonl`, means over clients, along epochs or along a
     global_kept      the global score at the last point
     global_at_local  the global score, interpolated, where the local score first reaches a level common to both runs:
                      95 % of the smaller of their best local scores
-    epochs_to_local  the epochs until it does (of averaging: alpha)
+    global_on_way    the mean of the global score on the way there, over local scores from the larger start on: how
+                     high the curve lies that the paper draws
+    epochs_to_local  the epochs until the level is reached (of averaging: alpha)
     start_local      the scores at the first point
     start_global
 
@@ -35,6 +37,7 @@ from profit_jax.plots.records import Run
 from profit_jax.plots.tradeoff import Curve
 
 LEVEL = 0.95  # of the smaller best local score
+POINTS = 101  # at which a curve is read on its way
 
 
 def measure(name: str, run: Run, point: str = "epoch") -> float:
@@ -44,7 +47,8 @@ def measure(name: str, run: Run, point: str = "epoch") -> float:
       InputError: no such measure, or the run has not recorded what it takes.
     """
     if name in AT_LEVEL:
-        return AT_LEVEL[name](curve(run, point), LEVEL * curve(run, point).local.max())
+        own = curve(run, point)
+        return AT_LEVEL[name](own, own.local[0], LEVEL * own.local.max())
     if name in ALONG:
         return float(ALONG[name](curve(run, point)))
     if name in TRAINING:
@@ -63,8 +67,8 @@ def both(name: str, a: Run, b: Run, points: tuple[str, str] = ("epoch", "epoch")
     if name not in AT_LEVEL:
         return measure(name, a, points[0]), measure(name, b, points[1])
     curves = curve(a, points[0]), curve(b, points[1])
-    level = LEVEL * min(each.local.max() for each in curves)
-    return tuple(AT_LEVEL[name](each, level) for each in curves)
+    start, level = max(each.local[0] for each in curves), LEVEL * min(each.local.max() for each in curves)
+    return tuple(AT_LEVEL[name](each, start, level) for each in curves)
 
 
 def curve(run: Run, point: str = "epoch") -> Curve:
@@ -108,9 +112,12 @@ def second_half(values: np.ndarray) -> np.ndarray:
     return values[len(values) // 2 :]
 
 
-AT_LEVEL: dict[str, Callable[[Curve, float], float]] = {
-    "global_at_local": lambda curve, level: at_level(curve, curve.robust, level),
-    "epochs_to_local": lambda curve, level: at_level(curve, curve.steps, level),
+AT_LEVEL: dict[str, Callable[[Curve, float, float], float]] = {
+    "global_at_local": lambda curve, _, level: at_level(curve, curve.robust, level),
+    "global_on_way": lambda curve, start, level: float(
+        np.mean([at_level(curve, curve.robust, each) for each in np.linspace(min(start, level), level, POINTS)])
+    ),
+    "epochs_to_local": lambda curve, _, level: at_level(curve, curve.steps, level),
 }
 ALONG: dict[str, Callable[[Curve], float]] = {
     "local": lambda curve: curve.local.max(),

@@ -48,10 +48,17 @@ def test_scores_at_a_local_score_that_both_reach(slow: Run, fast: Run) -> None:
     assert measures.both("global_at_local", fast, slow) == measures.both("global_at_local", slow, fast)[::-1]
 
 
+def test_the_score_on_the_way_is_the_mean_height_of_the_curve_up_to_that_level(slow: Run, fast: Run) -> None:
+    """From 0.2 to 0.38 the slow curve falls by 0.1 a unit of the local score, the fast one by 0.5: half way is 0.09."""
+    assert measures.both("global_on_way", slow, fast) == pytest.approx((0.3 - 0.1 * 0.09, 0.3 - 0.5 * 0.09))
+    assert measures.measure("global_on_way", fast) == pytest.approx(0.3 - 0.5 * (0.57 - 0.2) / 2)
+
+
 def test_a_level_that_holds_at_the_start_is_reached_there(slow: Run, tmp_path: Path) -> None:
     point = curve(tmp_path / "no_prompt", [(0, 0.1, 0.2)])
     assert measures.both("global_at_local", slow, point) == pytest.approx((0.3, 0.2))
     assert measures.both("epochs_to_local", slow, point) == (0, 0)
+    assert measures.both("global_on_way", slow, point) == pytest.approx((0.3, 0.2))
 
 
 def test_the_curve_of_averaging_stands_beside_that_of_epochs(slow: Run) -> None:

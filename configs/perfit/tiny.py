@@ -2,7 +2,8 @@
 
     python launch/reproduce.py --experiment=perfit/table2_pathological --workdir=runs/effects --seeds=5
 
-The argument is a list of names as in configs/perfit/small.py; `dolly` is the embedded set here.
+The argument is a list of names as in configs/perfit/small.py; `dolly` is the embedded set here. Expected of five seeds:
+perplexity from 2.13 to 1.79 with perfit,r16, to 1.92 with r12, to 2.15 with fit (README.md has the table).
 """
 
 from ml_collections import ConfigDict

@@ -134,7 +134,7 @@ def test_a_failed_run_leaves_the_others_whole_and_is_done_again(tmp_path):
 def test_another_run_in_a_folder_is_named_before_anything_is_started(tmp_path):
     _runs.do(_runs.plan([(TRAIN, 0), (PERSONALIZE, 0)], options(tmp_path)), tmp_path, Fake(tmp_path))
     forks = Fake(tmp_path)
-    for changes, field in (({"shared": {"rounds": "3"}}, "fields.rounds"), ({"scale": "small"}, r"config\.check")):
+    for changes, field in (({"shared": {"rounds": "3"}}, "fields.rounds"), ({"scale": "small"}, r"config\.batch_size")):
         jobs = _runs.plan([(TRAIN, 1), (TRAIN, 0)], options(tmp_path, **changes))
         with pytest.raises(InputError, match=f"hhf-fed_sgd/seed0 holds a run with another {field}"):
             _runs.do(jobs, tmp_path, forks)

@@ -20,6 +20,7 @@ it is named at the end, and the exit status is 2.
 import fnmatch
 import shlex
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from absl import flags
@@ -67,8 +68,9 @@ def main(argv: Sequence[str]) -> None:
             prepare(workdir / "data", forks)
         new, failed = _runs.do(jobs, workdir, forks)
         done = {job.name for job in jobs} - failed.keys()
-        for name, experiment in chosen.items():
-            failed |= draw(name, experiment, workdir, done, new, forks)
+        with ThreadPoolExecutor(JOBS.value) as threads:
+            drawn = threads.map(lambda named: draw(*named, workdir, done, new, forks), chosen.items())
+            failed |= {figure: reason for each in drawn for figure, reason in each.items()}
     rows = [
         row
         for name, experiment in chosen.items()

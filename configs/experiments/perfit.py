@@ -133,6 +133,12 @@ EXPERIMENTS = {
         )
         for split in SPLITS
     },
+    "table2_r16": compared(
+        "Dolly, equal resources, the larger gain",
+        "PerFIT, Table 2, one of its lines: PerFIT's perplexity with R = 16 is lower than FIT's on the pathological split.",
+        ["dolly,pathological"],
+        {label: EQUAL[label] for label in ("FIT", "PerFIT R = 16")},
+    ),
     **{
         f"figure4_{split}": compared(
             "Higher sparsity",

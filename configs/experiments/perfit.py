@@ -135,7 +135,7 @@ EXPERIMENTS = {
     },
     "table2_r16": compared(
         "Dolly, equal resources, the larger gain",
-        "PerFIT, Table 2, one of its lines: PerFIT's perplexity with R = 16 is lower than FIT's on the pathological split.",
+        "PerFIT, Table 2, one line: PerFIT's perplexity with R = 16 is lower than FIT's on the pathological split.",
         ["dolly,pathological"],
         {label: EQUAL[label] for label in ("FIT", "PerFIT R = 16")},
     ),

@@ -130,7 +130,7 @@ def read(html) -> Read:
 def test_every_effect_is_in_the_page_with_its_numbers(workdir, read):
     rows = [row for row in _summary.read(workdir) if "label" in row]
     shown = read.rows("A, B")
-    assert len(shown) == len(rows) == 8
+    assert len(shown) == len(rows) == 10
     for row, cells in zip(rows, shown, strict=True):
         assert [cells[name]["text"] for name in ("A, B", "measure", "the paper: A is", "found: A is")] == [
             row["label"],

@@ -38,10 +38,12 @@ class Forks:
         """Logs and JAX's cache of compiled programs go under the workdir; `count` calls at a time run side by side."""
         self.count = count
         self._logs = workdir / "logs"
-        self._cache = {
+        self._environment = {
             "JAX_COMPILATION_CACHE_DIR": str((workdir / "compiled").absolute()),
             "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         }
+        if count > 1:  # the first call would take most of a GPU's memory
+            self._environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         self._free: queue.SimpleQueue[subprocess.Popen[str] | None] = queue.SimpleQueue()
         for _ in range(count):
             self._free.put(None)  # started when it is first needed
@@ -73,8 +75,8 @@ class Forks:
 
     def _start(self) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        # Whoever has set a cache up keeps it.
-        return subprocess.Popen([sys.executable, __file__], env=self._cache | os.environ, **pipes)
+        # Whoever has set one of these keeps it.
+        return subprocess.Popen([sys.executable, __file__], env=self._environment | os.environ, **pipes)
 
 
 def log_of(logs: Path, name: str) -> Path:

@@ -12,7 +12,7 @@ from configs import names
 from configs.perfit import small
 
 SETTINGS = small.SETTINGS | {
-    # Learning rates as perfit/tuning_* chose them.
+    # Learning rates as perfit/tuning_fit and tuning_perfit_r16 chose them; of PerFIT 0.1 was not tried.
     "fit": {"method": "fit", "client_optimizer.learning_rate": 1e-3},
     "perfit": {"method": "perfit", "client_optimizer.learning_rate": 10**-1.5},
     "dolly": {"data": "tiny"},

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from configs.profit import small
 
-# (server, client) learning rates of stage 1, as profit/tuning_* chose them; FedSGD and centralized training have the
-# server's alone.
+# (server, client) learning rates of stage 1, as profit/tuning_*_hhf chose them of server rates from 0.01 to 0.1; FedSGD
+# and centralized training have the server's alone. That of fed_sgd_lb is FedSGD's.
 TRAINING = {
     "fed_avg_adam": (0.1, 0.1),
     "fed_avg_sgd": (10**-1.5, 1.0),

@@ -36,6 +36,11 @@ def optimizer(fields: ConfigDict) -> Any:
     return optim.optimizer(fields.name, learning_rate=fields.learning_rate, **fields.get(fields.name, {}))
 
 
+def setting(server: float, client: float) -> str:
+    """The folder of one of several settings that differ in learning rates."""
+    return f"server={server:g}-client={client:g}"
+
+
 def layout(config: ConfigDict, lanes: int) -> pj.Layout:
     """The layout of cohorts, on so many lanes."""
     return pj.Layout(

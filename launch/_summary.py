@@ -103,7 +103,7 @@ def _choice(experiment: Experiment, workdir: Path, seeds: Sequence[int], done: s
 
 def _effects(rows: Sequence[Row]) -> str:
     head = ("A, B", "measure", "A", "B", "A - B (95 %)", "seeds", "the paper: A is", "found: A is")
-    return _markdown(
+    return markdown(
         head,
         (
             (
@@ -130,14 +130,14 @@ def _choices(rows: Sequence[Row]) -> str:
         )
         for row in rows
     )
-    return _markdown((*fields, *names, ""), cells)
+    return markdown((*fields, *names, ""), cells)
 
 
 def _estimate(row: Row) -> effects.Estimate:
     return effects.Estimate(row["mean"], row["low"], row["high"])
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table, aligned to be read as it is."""
     lines = [head, *rows]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]

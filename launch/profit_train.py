@@ -4,11 +4,17 @@
         --config.partition=hhf --config.algorithm=fed_avg --workdir=runs/hhf-fed_avg
 
 Writes config.json, metrics.jsonl and checkpoints/ to the workdir. The same command again resumes a stopped run.
+
+With `--rates=0.1,0.01 --rates=0.1,0.1`, learning rates of server and clients, as many settings are trained side by side
+in one compiled round; each becomes a run of its own in `<workdir>/server=0.1-client=0.01`. launch/sweep.py does that
+for a grid.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -19,20 +25,27 @@ from profit_jax import rng
 from profit_jax.benchmark.evaluate import Evaluator, sample_questions
 from profit_jax.errors import InputError
 from profit_jax.experiment import Evaluation
+from profit_jax.experiment.settings import tell_apart
 from profit_jax.federated import Algorithm
 
 CONFIG = define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
+RATES = flags.DEFINE_multi_string("rates", [], "SERVER,CLIENT: learning rates of one of several settings.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Trains."""
     del argv
-    config = CONFIG.value
-    algorithm_of = algorithm(config)
+    config, folder = CONFIG.value, Path(WORKDIR.value)
+    settings = {_parts.setting(*rates): with_rates(config, *rates) for rates in pairs(RATES.value)}
+    algorithms = [algorithm(each) for each in settings.values() or [config]]
     mesh = _parts.mesh(config)
     model, data = _parts.backbone(config, mesh), _parts.data(config)
-    workdir = pj.Workdir(WORKDIR.value, {"stage": "train", **config.to_dict()})
+    if settings:
+        workdir = pj.Workdir(folder / "together", record(config) | {"rates": RATES.value})
+        method = pj.side_by_side([each(model.loss) for each in algorithms])
+    else:
+        workdir, method = pj.Workdir(folder, record(config)), algorithms[0](model.loss)
     prompt = pj.soft_prompt(
         model,
         length=config.prompt.length,
@@ -52,12 +65,13 @@ def main(argv: Sequence[str]) -> None:
         )
 
         def evaluate(state: Any) -> Evaluation:
-            score = evaluator.score(state.adapter, questions)
-            row = {"validation_score": float(score.value), "validation_weight": int(score.weight)}
-            return Evaluation(row, score=float(score.value))
+            prompts = state.adapter if settings else jax.tree.map(lambda leaf: leaf[None], state.adapter)
+            scores = [float(own.mean()) for own in evaluator.scores(prompts, [questions] * len(algorithms))]
+            score = scores if settings else scores[0]
+            return Evaluation({"validation_score": score, "validation_weight": len(questions.queries)}, score)
 
     result = pj.train(
-        algorithm_of(model.loss),
+        method,
         prompt,
         data.train,
         local_steps=config.local_steps,
@@ -70,6 +84,11 @@ def main(argv: Sequence[str]) -> None:
         **_parts.rounds(config),
     )
     _parts.report_truncation(encoder)
+    if settings:
+        runs = [(folder / name, record(each)) for name, each in settings.items()]
+        tell_apart(workdir, result, runs, score="validation_score")
+        print(f"{config.rounds} rounds done of {len(runs)} settings; each is a run of its own in {folder}/server=…")
+        return
     scores = [row["validation_score"] for row in result.history if "validation_score" in row]
     best = f", best validation score {max(scores):.3f}" if scores else ""
     loss = f": loss {result.history[-1]['loss']:.3f}{best}" if result.history else ", as it was before"
@@ -77,6 +96,29 @@ def main(argv: Sequence[str]) -> None:
     print(
         f"next: python launch/profit_personalize.py --config=… --config.personalize.start={WORKDIR.value} --workdir=…"
     )
+
+
+def record(config: ConfigDict) -> dict[str, Any]:
+    """What a workdir keeps of a run's config."""
+    return {"stage": "train", **config.to_dict()}
+
+
+def pairs(rates: Sequence[str]) -> list[tuple[float, float]]:
+    """Learning rates of server and clients, from SERVER,CLIENT."""
+    try:
+        found = [tuple(map(float, each.split(","))) for each in rates]
+    except ValueError:
+        found = [()]
+    if any(len(each) != 2 for each in found) or len({_parts.setting(*each) for each in found}) < len(found):
+        raise InputError(f"--rates={rates}: give SERVER,CLIENT, two numbers, and no setting twice")
+    return found
+
+
+def with_rates(config: ConfigDict, server: float, client: float) -> ConfigDict:
+    """The config with these learning rates."""
+    changed = ConfigDict(config.to_dict())
+    changed.server_optimizer.learning_rate, changed.client_optimizer.learning_rate = server, client
+    return changed
 
 
 def algorithm(config: ConfigDict) -> Callable[[object], Algorithm]:

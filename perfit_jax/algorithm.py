@@ -18,11 +18,13 @@ import optax
 from perfit_jax.aggregate import dispatched, owners_sums
 from perfit_jax.masks import Masks
 from perfit_jax.space import Space
+from profit_jax import optim, trees
 from profit_jax.errors import InputError
 from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_steps
 from profit_jax.federated.client import Trained, local_training
 from profit_jax.federated.local import put, take
 from profit_jax.metrics.mean import Mean
+from profit_jax.optim import Hyperparameters, hyperparameters
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
 
 
@@ -31,6 +33,7 @@ class Modules(NamedTuple):
 
     adapter: Array  # [n, K] float32, values
     indices: Array  # [n, K] int32, their coordinates
+    client: Hyperparameters  # of the clients' optimizer, which starts afresh in every round
     round: Array  # int32: rounds done
 
 
@@ -55,13 +58,15 @@ def perfit(
         if Space.of(adapter) != space:
             raise InputError(f"the masks are over a LoRA of rank {space.rank}; start from it, which is masks.adapter")
         held = Masks(adapter, masks.bitmaps)
-        return Modules(jnp.asarray(held.values()), jnp.asarray(held.indices()), jnp.zeros((), jnp.int32))
+        values, indices = jnp.asarray(held.values()), jnp.asarray(held.indices())
+        client = trees.copy(hyperparameters(client_optimizer.init(values[0])))
+        return Modules(values, indices, client, jnp.zeros((), jnp.int32))
 
     def step(frozen: Frozen, state: Modules, cohort: Cohort) -> tuple[Modules, Stats]:
         rate = client_schedule(state.round)
 
         def lane(values: Array, indices: Array, batches: Batch, counts: Array) -> Trained:
-            fresh = jax.vmap(client_optimizer.init)(values)
+            fresh = optim.fresh(client_optimizer, values, state.client)
             return local_training(
                 loss,
                 client_optimizer,
@@ -83,7 +88,7 @@ def perfit(
         def root_mean_square(values: Array) -> Array:
             return jnp.sqrt(Mean.of(jnp.sum(jnp.square(values), -1), present).value)
 
-        return Modules(adapter, state.indices, state.round + 1), Stats(
+        return Modules(adapter, state.indices, state.client, state.round + 1), Stats(
             losses=over_steps(trained.losses, cohort.counts),
             client_gradient_norm=Mean.of(trained.gradient_norms, (cohort.counts > 0).astype(jnp.float32)),
             adapter_norm=root_mean_square(after),

@@ -28,6 +28,7 @@ _PUBLIC = {
     "local": "profit_jax.federated",
     "lora": "profit_jax.adapters",
     "read_adapter": "profit_jax.experiment",
+    "side_by_side": "profit_jax.federated",
     "soft_prompt": "profit_jax.adapters",
     "train": "profit_jax.experiment",
 }

@@ -1,4 +1,8 @@
-"""Optimizers: names -> optax, and the two pieces that personalization adds to a chain."""
+"""Optimizers: names -> optax, the two pieces that personalization adds to a chain, and learning rates as data.
+
+A learning rate that `optax.inject_hyperparams` has put into an optimizer's state is an input of a compiled round: runs
+with other rates share the program, and a stack of states trains several of them side by side.
+"""
 
 import inspect
 from collections.abc import Sequence
@@ -10,13 +14,16 @@ import jax.numpy as jnp
 import optax
 
 from profit_jax.errors import InputError
-from profit_jax.typing import Array
+from profit_jax.typing import Adapter, Array
+
+Hyperparameters = list[dict[str, Array]]
+"""What an optimizer's state holds of `optax.inject_hyperparams`, in the order of the chain; mostly a learning rate."""
 
 _NAMES = ("adam", "adamw", "adagrad", "adafactor", "lion", "rmsprop", "sgd", "yogi")
 
 
 def optimizer(name: str, *, learning_rate: float, **settings: Any) -> optax.GradientTransformation:
-    """The optax optimizer of this name, e.g. `optimizer("adam", learning_rate=0.1, b1=0.99)`.
+    """The optax optimizer of this name, e.g. `optimizer("adam", learning_rate=0.1, b1=0.99)`; its rate is data.
 
     Raises:
       InputError: an unknown name, or a setting that the optimizer does not have.
@@ -26,10 +33,42 @@ def optimizer(name: str, *, learning_rate: float, **settings: Any) -> optax.Grad
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_NAMES)}"
         raise InputError(f"unknown optimizer {name!r}; {hint}")
     make = getattr(optax, name)
-    unknown = settings.keys() - inspect.signature(make).parameters.keys()
-    if unknown:
+    known = inspect.signature(make).parameters.keys()
+    if unknown := settings.keys() - known:
         raise InputError(f"optimizer {name!r} has no setting {sorted(unknown)[0]!r}")
-    return make(learning_rate, **settings)
+    injected = optax.inject_hyperparams(make, static_args=tuple(known - {"learning_rate"}))
+    return injected(learning_rate=learning_rate, **settings)
+
+
+def hyperparameters(state: optax.OptState) -> Hyperparameters:
+    """What is data of an optimizer: `[{"learning_rate": 0.1}]`, nothing where nothing was injected."""
+    return [held.hyperparams for held in jax.tree.leaves(state, is_leaf=_injected) if _injected(held)]
+
+
+def fresh(
+    optimizer: optax.GradientTransformation, adapters: Adapter, hyperparameters: Hyperparameters
+) -> optax.OptState:
+    """The states `[C, ...]` of clients' optimizers before their first step from `adapters` `[C, ...]`.
+
+    Args:
+      optimizer: of every client.
+      adapters: where they start.
+      hyperparameters: what is data of the optimizer, the same for all.
+    """
+
+    def one(adapter: Adapter) -> optax.OptState:
+        values = iter(hyperparameters)
+        return jax.tree.map(
+            lambda held: held._replace(hyperparams=next(values)) if _injected(held) else held,
+            optimizer.init(adapter),
+            is_leaf=_injected,
+        )
+
+    return jax.vmap(one)(adapters)
+
+
+def _injected(part: Any) -> bool:
+    return isinstance(part, optax.InjectStatefulHyperparamsState)
 
 
 def proximal(strength: float) -> optax.GradientTransformation:

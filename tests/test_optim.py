@@ -1,5 +1,6 @@
 """Optimizers by name, and the two pieces personalization adds."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -55,3 +56,22 @@ def test_frozen_rows_stay_through_any_number_of_adam_steps():
         params = optax.apply_updates(params, updates)
     moved = np.asarray(params["prompt"] != start["prompt"])
     assert moved[[1, 3]].all() and not moved[[0, 2]].any()
+
+
+def test_learning_rates_are_data_of_a_fresh_optimizer():
+    """Two clients whose rate was 0.1 when the optimizer was made step with the 0.5 and 2 that they are given."""
+    chain = optax.chain(optim.proximal(0.0), optim.optimizer("sgd", learning_rate=0.1), optim.frozen_rows([0]))
+    start = {"prompt": jnp.ones((2, 3, 2))}
+    assert optim.hyperparameters(chain.init(start)) == [{"learning_rate": jnp.float32(0.1)}]
+    for rate in (0.5, 2.0):
+        state = optim.fresh(chain, start, [{"learning_rate": jnp.float32(rate)}])
+        updates, _ = jax.vmap(chain.update)({"prompt": jnp.full((2, 3, 2), 0.25)}, state, start)
+        np.testing.assert_allclose(updates["prompt"][:, 1:], -rate * 0.25, rtol=1e-6)
+    assert optim.hyperparameters(optax.adam(0.1).init(start)) == []
+
+
+def test_a_fresh_optimizer_starts_from_the_clients_own_adapter():
+    """FedProx's anchor is the prompt of the round, not the first one."""
+    start = {"prompt": jnp.arange(6.0).reshape(2, 3)}
+    state = optim.fresh(optax.chain(optim.proximal(1.0), optax.sgd(1.0)), start, [])
+    np.testing.assert_array_equal(state[0]["prompt"], start["prompt"])

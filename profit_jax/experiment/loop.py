@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
+from profit_jax import trees
 from profit_jax.data.cohort import Layout, Plan, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
@@ -26,7 +27,7 @@ from profit_jax.typing import Adapter
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What training leaves."""
+    """What training leaves; of settings side by side every leaf has an axis `[G]` of them first."""
 
     adapter: Adapter  # the best by score; of a run without scores, the last
     last: Adapter
@@ -38,8 +39,8 @@ class Result:
 class Evaluation(NamedTuple):
     """What is measured of a state between rounds."""
 
-    row: Mapping[str, float]  # joins the round's row in metrics.jsonl
-    score: float | None = None  # where there is one, the adapter with the highest is kept
+    row: Mapping[str, Any]  # joins the round's row in metrics.jsonl
+    score: Any = None  # where there is one, a number or one a setting `[G]`, the adapter with the highest is kept
     clients: Sequence[Mapping[str, Any]] = ()  # rows of perplexity.jsonl, a row a client
 
 
@@ -103,12 +104,13 @@ def train(
     schedule = Schedule(clients_per_round, local_steps, local_epochs, batch_size, seed, weighting, algorithm.pooled)
 
     state = algorithm.start(adapter, mesh)
-    best, best_score, done = jax.tree.map(np.asarray, state.adapter), -np.inf, 0
+    best, done = jax.tree.map(np.asarray, state.adapter), 0
+    best_score = np.full(algorithm.settings or (), -np.inf, np.float32)
     history: list[dict[str, Any]] = []
     with Checkpoints(workdir) as saved, tqdm(total=rounds, unit="round", disable=not progress, desc="train") as bar:
-        if found := saved.restore({"state": state, "best": best, "best_score": np.asarray(best_score, np.float32)}):
+        if found := saved.restore({"state": state, "best": best, "best_score": best_score}):
             done, tree = found
-            state, best, best_score = tree["state"], tree["best"], float(tree["best_score"])
+            state, best, best_score = tree["state"], tree["best"], np.asarray(tree["best_score"])
         if workdir:
             for name in ("metrics", "cohorts", "perplexity"):
                 workdir.keep(name, lambda row: row["round"] <= done)
@@ -120,8 +122,9 @@ def train(
             state, stats = algorithm.round(state, cohort)
             stats, done = jax.device_get(stats), done + 1
             row = {"round": done, **_row(stats), "seconds": time.perf_counter() - started}
-            if not np.isfinite(row["loss"]):
-                client = planned.cohort.client.ravel()[np.argmax(~np.isfinite(stats.losses.value))]
+            if not np.isfinite(row["loss"]).any():  # a setting that diverges leaves those beside it whole
+                place = np.argwhere(~np.isfinite(stats.losses.value))[0][-2:]
+                client = planned.cohort.client[tuple(place)]
                 raise InputError(f"the loss of round {done} is {row['loss']}, client {client}'s; lower a learning rate")
             took_part = _cohort_row(algorithm, state, planned.cohort.client, stats)
             row |= {"bytes_up": sum(took_part["bytes_up"]), "bytes_down": sum(took_part["bytes_down"])}
@@ -129,8 +132,10 @@ def train(
             if evaluate and evaluate_every and (done % evaluate_every == 0 or done == rounds):
                 measured = evaluate(state)
                 row |= measured.row
-                if measured.score is not None and measured.score > best_score:
-                    best, best_score = jax.device_get(state.adapter), measured.score
+                if measured.score is not None:
+                    better = np.asarray(measured.score) > best_score
+                    best = jax.device_get(trees.where(better, state.adapter, best)) if better.any() else best
+                    best_score = np.where(better, measured.score, best_score).astype(np.float32)
             history.append(row)
             if workdir:
                 workdir.append("metrics", row)
@@ -138,13 +143,15 @@ def train(
                 workdir.append("perplexity", *({"round": done, **one} for one in measured.clients))
                 workdir.append("shapes", {"round": done, "shape": planned.shape})
             if done == rounds or (checkpoint_every and done % checkpoint_every == 0):
-                if np.isinf(best_score):  # no score yet: the last counts as the best
+                if np.isinf(best_score).all():  # no score yet: the last counts as the best
                     best = jax.device_get(state.adapter)
-                saved.save(done, {"state": state, "best": best, "best_score": np.asarray(best_score, np.float32)})
-            bar.set_postfix(loss=f"{row['loss']:.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}")
+                saved.save(done, {"state": state, "best": best, "best_score": best_score})
+            bar.set_postfix(
+                loss=f"{np.min(row['loss']):.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}"
+            )
             bar.update()
     last = jax.device_get(state.adapter)
-    return Result(last if np.isinf(best_score) else best, last, state, history, len(planner.shapes))
+    return Result(last if np.isinf(best_score).all() else best, last, state, history, len(planner.shapes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,14 +211,16 @@ def prompt_rows(adapter: Adapter) -> int:
 
 
 def _row(stats: Stats) -> dict[str, Any]:
-    return {
-        "loss": float(stats.loss.value),
-        "loss_weight": float(stats.loss.weight),
-        "client_gradient_norm": float(stats.client_gradient_norm.value),
-        "client_gradient_norm_weight": float(stats.client_gradient_norm.weight),
-        "adapter_norm": float(stats.adapter_norm),
-        "adapter_change_norm": float(stats.change_norm),
+    """A number each; of settings side by side a list of theirs."""
+    values = {
+        "loss": stats.loss.value,
+        "loss_weight": stats.loss.weight,
+        "client_gradient_norm": stats.client_gradient_norm.value,
+        "client_gradient_norm_weight": stats.client_gradient_norm.weight,
+        "adapter_norm": stats.adapter_norm,
+        "adapter_change_norm": stats.change_norm,
     }
+    return {name: np.asarray(value).tolist() for name, value in values.items()}
 
 
 def _cohort_row(algorithm: Algorithm, state: Any, client: np.ndarray, stats: Stats) -> dict[str, list]:
@@ -220,7 +229,7 @@ def _cohort_row(algorithm: Algorithm, state: Any, client: np.ndarray, stats: Sta
     exchanged = 4 * np.asarray(algorithm.exchanged(state, client[present]))
     return {
         "clients": client[present].tolist(),
-        "losses": np.asarray(stats.losses.value)[present].tolist(),
+        "losses": np.asarray(stats.losses.value)[..., present].tolist(),
         "bytes_up": exchanged.tolist(),
         "bytes_down": exchanged.tolist(),
     }

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from profit_jax import trees
 from profit_jax.federated.mesh import place_state
 from profit_jax.metrics.mean import Mean
+from profit_jax.optim import Hyperparameters, hyperparameters
 from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
 
 
@@ -30,6 +31,7 @@ class State(NamedTuple):
 
     adapter: Adapter  # the global adapter
     optimizer: optax.OptState
+    client: Hyperparameters  # of the clients' optimizer, which starts afresh in every round
     round: Array  # int32: rounds done
 
 
@@ -44,7 +46,7 @@ class Stats(NamedTuple):
     @property
     def loss(self) -> Mean:
         """Over the cohort's clients and local steps, weighted by examples (or target tokens)."""
-        return jax.tree.map(lambda leaf: leaf.sum(), self.losses)
+        return jax.tree.map(lambda leaf: leaf.sum((-2, -1)), self.losses)
 
 
 def over_steps(losses: Array, counts: Array) -> Mean:
@@ -66,6 +68,7 @@ class Algorithm:
     loss: LossFunction
     pooled: bool = False
     personal: bool = False  # the state's arrays have an axis of all clients first
+    settings: int | None = None  # G, where state and statistics have an axis of settings first (`side_by_side`)
     adapters: Callable[[Any, Array], Adapter] = lambda state, clients: trees.broadcast(state.adapter, clients.shape[0])
     """(state, client numbers [C]) -> the adapters [C, ...] that these clients would answer with now."""
     exchanged: Callable[[Any, np.ndarray], np.ndarray] = lambda state, clients: np.full(
@@ -97,10 +100,15 @@ def constant_rate(round: Array) -> float:
     return 1.0
 
 
-def server(optimizer: optax.GradientTransformation, adapter: Adapter) -> State:
+def server(
+    optimizer: optax.GradientTransformation,
+    adapter: Adapter,
+    client_optimizer: optax.GradientTransformation | None = None,
+) -> State:
     """The server's state before the first round."""
     adapter = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), adapter)
-    return trees.copy(State(adapter, optimizer.init(adapter), jnp.zeros((), jnp.int32)))
+    client = hyperparameters(client_optimizer.init(adapter)) if client_optimizer else []
+    return trees.copy(State(adapter, optimizer.init(adapter), client, jnp.zeros((), jnp.int32)))
 
 
 def server_step(
@@ -109,4 +117,5 @@ def server_step(
     """Applies the server optimizer to a gradient, or to FedAvg's pseudo-gradient (Reddi et al. 2021)."""
     updates, memory = optimizer.update(gradient, state.optimizer, state.adapter)
     adapter = optax.apply_updates(state.adapter, updates)
-    return State(adapter, memory, state.round + 1), Stats(losses, norms, trees.norm(adapter), trees.norm(updates))
+    after = State(adapter, memory, state.client, state.round + 1)
+    return after, Stats(losses, norms, trees.norm(adapter), trees.norm(updates))

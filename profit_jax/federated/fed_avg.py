@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from profit_jax import trees
+from profit_jax import optim, trees
 from profit_jax.federated.algorithm import (
     Algorithm,
     LossFunction,
@@ -46,7 +46,7 @@ def fed_avg(
 
         def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array]:
             start = trees.broadcast(state.adapter, weight.shape[0])
-            fresh = jax.vmap(client_optimizer.init)(start)
+            fresh = optim.fresh(client_optimizer, start, state.client)
             trained = local_training(
                 loss, client_optimizer, frozen, start, fresh, batches, counts, cohort.flights, rate=rate
             )
@@ -63,4 +63,4 @@ def fed_avg(
             Mean.of(norms, (cohort.counts > 0).astype(jnp.float32)),
         )
 
-    return Algorithm(lambda adapter: server(server_optimizer, adapter), step, loss)
+    return Algorithm(lambda adapter: server(server_optimizer, adapter, client_optimizer), step, loss)

@@ -8,6 +8,7 @@ import pytest
 
 from profit_jax.data.cohort import Layout, Planner
 from profit_jax.federated import centralized, fed_avg, fed_sgd, local
+from profit_jax.optim import optimizer
 from tests import worlds
 
 DATA = worlds.encoded(worlds.clients())
@@ -202,3 +203,23 @@ def test_steps_that_do_not_exist_move_nothing_in_any_algorithm():
         roomy, same = rounds(method, Planner(settings, prompt_rows=3, steps=5)(CHOSEN, drawn).cohort)
         np.testing.assert_array_equal(exact, roomy)
         assert float(stats.loss.value) == float(same.loss.value)
+
+
+def test_rounds_with_other_learning_rates_share_one_compiled_program():
+    loss, cohort = worlds.backbone().loss, worlds.cohort(DATA, CHOSEN)
+
+    def method(client: float, server: float):
+        return fed_avg(
+            loss,
+            client_optimizer=optimizer("adam", learning_rate=client),
+            server_optimizer=optimizer("sgd", learning_rate=server),
+        )
+
+    one, other = method(0.1, 0.5), method(0.3, 1.0)
+    programs = {each.compiled.lower(loss.frozen, each.init(worlds.prompt()), cohort).as_text() for each in (one, other)}
+    assert len(programs) == 1
+    lent, _ = one.round(other.init(worlds.prompt()), cohort)
+    own, _ = other.round(other.init(worlds.prompt()), cohort)
+    np.testing.assert_array_equal(lent.adapter["prompt"], own.adapter["prompt"])
+    slower, _ = one.round(one.init(worlds.prompt()), cohort)
+    assert np.abs(own.adapter["prompt"] - slower.adapter["prompt"]).max() > 0.1

@@ -49,4 +49,4 @@ def _frozen_scores(
     backbone: Backbone, clients: TestClients, encoder: Encoder, new_tokens: int, text: Callable[[Example], str]
 ) -> Curve:
     scorer = Scorer(Evaluator(backbone, encoder, new_tokens=new_tokens), clients, text)
-    return Curve(scorer.rows(scorer({})), {})
+    return Curve(scorer.rows(scorer.shared({})), {})

@@ -114,6 +114,14 @@ class Scorer:
         sizes = [len(own.queries) for own in self._local]
         return [(scores[:size], scores[size:]) for scores, size in zip(self._evaluator.scores(adapters, both), sizes)]
 
+    def shared(self, adapter: Adapter) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The same where all clients hold one adapter (no client axis): the global questions are asked once."""
+        parts = [*self._local, self._global]
+        asked = Questions(*(list(itertools.chain.from_iterable(column)) for column in zip(*parts)))
+        (scores,) = self._evaluator.scores(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], adapter), [asked])
+        *own, of_all = np.split(scores, np.cumsum([len(part.queries) for part in parts])[:-1])
+        return [(each, of_all) for each in own]
+
     def rows(
         self,
         scores: list[tuple[np.ndarray, np.ndarray]],
@@ -211,7 +219,8 @@ def personalize(
         if workdir:
             workdir.append("clients", *new)
 
-    start, done = scorer(state.adapter), 0
+    start, done = scorer.shared(adapter), 0
+    known = {0.0: start}  # scores of model averaging, by alpha
     with (
         Checkpoints(workdir) as saved,
         tqdm(total=epochs, unit="epoch", disable=not progress, desc="personalize") as bar,
@@ -231,7 +240,7 @@ def personalize(
         for (first, last), planned in zip(intervals, prefetch(plan, intervals)):
             cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
             state, stats = method.round(state, cohort)
-            scores = scorer(state.adapter)
+            scores = known[1.0] = scorer(state.adapter)
             record(scorer.rows(scores, epoch=last, losses=_by_client(planned.cohort.client, stats.losses.value)))
             record(scorer.rows(genie(start, scores), point="genie", epoch=last))
             if workdir:
@@ -244,8 +253,8 @@ def personalize(
             bar.update(last - first)
     origin = trees.broadcast(jax.tree.map(jnp.asarray, adapter), len(train))
     for alpha in average:
-        mixed = interpolate(state.adapter, origin, alpha)
-        record(scorer.rows(scorer(mixed), point="average", epoch=epochs, alpha=float(alpha)))
+        scores = known[alpha] if alpha in known else scorer(interpolate(state.adapter, origin, alpha))
+        record(scorer.rows(scores, point="average", epoch=epochs, alpha=float(alpha)))
     return Curve(rows, jax.device_get(state.adapter))
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import profit_jax as pj
-from profit_jax import optim
+from profit_jax import optim, trees
 from profit_jax.benchmark import choose_test_clients, few_shot, no_prompt, personalize
 from profit_jax.benchmark.baselines import few_shot_text
 from profit_jax.benchmark.evaluate import Evaluator
@@ -77,6 +77,19 @@ def test_the_curve_starts_at_the_global_prompt_and_has_every_point(tmp_path):
     assert all(row["local_weight"] == 4 and row["global_weight"] == 5 for row in curve.rows)
 
 
+def test_scores_that_are_not_asked_for_twice_are_those_that_would_be_found():
+    """One prompt for all is every client's own; alpha = 0 is that prompt, alpha = 1 the personalized one, exactly."""
+    scorer, one = Scorer(Evaluator(worlds.backbone(), ENCODER, new_tokens=4), CLIENTS), worlds.prompt(seed=5)
+    start = trees.broadcast(one, 3)
+    each = scorer(start)
+    for (local, shared), (own, other) in zip(scorer.shared(one), each, strict=True):
+        np.testing.assert_array_equal(local, own)
+        np.testing.assert_array_equal(shared, other)
+    personal = trees.broadcast(worlds.prompt(seed=6), 3)
+    np.testing.assert_array_equal(interpolate(personal, start, 1.0)["prompt"], personal["prompt"])
+    np.testing.assert_array_equal(interpolate(personal, start, 0.0)["prompt"], start["prompt"])
+
+
 def test_scores_are_the_maximum_rouge_of_greedy_answers():
     scorer = Scorer(Evaluator(worlds.backbone(), ENCODER, new_tokens=4), CLIENTS)
     adapters = {"prompt": jnp.stack([worlds.prompt(seed=s)["prompt"] for s in range(3)])}
@@ -119,7 +132,7 @@ def test_a_stopped_personalization_goes_on_as_if_it_had_not_been(tmp_path, monke
 
     def stops(self, adapters):
         calls.append(1)
-        if len(calls) == 3:  # the start, epoch 1, then the kill
+        if len(calls) == 2:  # after epoch 1
             raise KeyboardInterrupt
         return scored(self, adapters)
 

@@ -2,8 +2,8 @@
 
     python launch/pretrain_tiny.py --out=MODEL
 
-Cost: 35 minutes on two CPU cores. Expected: held-out loss 0.31, 88 % of held-out contexts answered to the
-letter, of the 93 % that have one right answer.
+Cost: 35 minutes on two CPU cores. Expected: held-out loss 0.38, 79 % of held-out contexts answered to the
+letter, of the 84 % that have one right answer.
 """
 
 from ml_collections import ConfigDict

@@ -128,7 +128,8 @@ and tested without a download.
 
 On {len(held_out):,} documents of another seed, which were left out of training: the loss of an answer's token (its end
 token included) in nats, and the share of {min(len(asked), config.plan.answers)} contexts whose greedy answer is right
-to the letter. Of 100 contexts 7 leave it open which of eight answers is wanted, and are answered rightly by chance.
+to the letter. Of 100 contexts 16 leave the answer open (queries that any text may follow, requests that eight answers
+fit), and are answered rightly by chance.
 
 | step | loss | accuracy |
 |---|---|---|

@@ -1,8 +1,9 @@
 """What the embedded model is pretrained on: text about the small world, and tasks of the training types, explained.
 
-Every task here comes with its definition or with examples, or at least with the name of its type. A client's query
-comes with none of them: the rule is what a soft prompt has to call up. Requests that leave the answer open are answered
-in all the ways of the instruction set, so that an adapter has a way to choose, not to learn.
+A task is done after its definition, after examples, or at least after the name of its type. A query by itself, as a
+client's is, is followed by some other text, as questions often are in text: that it is to be answered, and by which
+rule, is what a soft prompt has to call up. Requests that leave the answer open are answered in all the ways of the
+instruction set, so that an adapter has a way to choose, not to learn.
 """
 
 import itertools
@@ -27,9 +28,10 @@ LABELS = lexicon.words(
 def documents(seed: int) -> Iterator[tuple[str, str]]:
     """An endless stream of (context, answer): what is read, and what the model is to say after it.
 
-    Of the documents 15 % are words to be said again, 10 % text without a context, 10 % a task after examples in the
-    form of Wang et al. 2022, 15 % a task after its type's name or nothing but a request, 5 % a task after its
-    definition in Alpaca's form, 7 % a response of the instruction set in that form, 38 % a task after its definition.
+    Of the documents 12 % are words to be said again, 5 % text without a context, 8 % text after a query, 10 % a task
+    after examples in the form of Wang et al. 2022, 15 % a task after its type's name or nothing but a request, 5 % a
+    task after its definition in Alpaca's form, 7 % a response of the instruction set in that form, 38 % a task after
+    its definition.
     """
     for number in itertools.count():
         draw = generator(seed, "documents", number)
@@ -39,12 +41,14 @@ def documents(seed: int) -> Iterator[tuple[str, str]]:
 def document(draw: Draw) -> tuple[str, str]:
     """Draws one."""
     share = draw.random()
-    if share < 0.15:
+    if share < 0.12:
         return echo(draw)
-    if share < 0.25:
+    if share < 0.17:
         return "", text(draw)
     rule = TRAIN[int(draw.integers(len(TRAIN)))]
     labels = [LABELS[i] for i in draw.choice(len(LABELS), len(rule.labels), replace=False)] if draw.integers(2) else []
+    if share < 0.25:
+        return f"{rule.instance(draw, labels)[0]}\n", text(draw)
     if share < 0.35:
         return shots(draw, rule, labels)
     named = share >= 0.5  # else the definition does not stand there, and labels of its own could not be known

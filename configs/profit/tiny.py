@@ -10,20 +10,19 @@ from ml_collections import ConfigDict
 
 from configs.profit import small
 
-# (server, client) learning rates of stage 1, as profit/tuning_*_hhf chose them of server rates from 0.01 to 0.1; FedSGD
-# and centralized training have the server's alone. That of fed_sgd_lb is FedSGD's.
+# (server, client) learning rates of stage 1, as launch/sweep.py chose them of server rates from 0.01 to 0.1; FedSGD and
+# centralized training have the server's alone. That of fed_sgd_lb is FedSGD's.
 TRAINING = {
     "fed_avg_adam": (0.1, 0.1),
-    "fed_avg_sgd": (10**-1.5, 1.0),
+    "fed_avg_sgd": (0.1, 10.0),
     "fed_sgd": (0.1, None),
     "fed_sgd_lb": (0.1, None),
-    "centralized": (10**-1.5, None),
+    "centralized": (0.1, None),
 }
-# Learning rates of stage 2. profit/tuning_* chose that of low; of high they chose 0.1 or, after FedAvg(SGD) and FedSGD,
-# 10^-0.5, hardly told apart: one rate for all, so that starts alone are compared.
+# Learning rates of stage 2, one for all starts, so that starts alone are compared.
 PERSONALIZATION = {"high": 0.1, "low": 10**-0.5, "rate_small": 10**-1.5, "rate_large": 1.0}
 SETTINGS = {
-    "low": {"personalize.epochs": 4, "personalize.evaluate_every": 1},
+    "low": {"personalize.epochs": 4},
     "l2": {"personalize.l2": 0.1},
     "length20": {"row_widths": (96,)},
 }
@@ -52,8 +51,8 @@ def get_config(setting: str = "") -> ConfigDict:
             "batch_size": 4,
             "test_examples": 16,
             "global_examples": 64,
-            "epochs": 8,
-            "evaluate_every": 2,
+            "epochs": 6,
+            "evaluate_every": 1,
         }
     )
     return small.named(config, setting, TRAINING, PERSONALIZATION, SETTINGS)

@@ -50,8 +50,8 @@ def get_config(setting: str = "") -> ConfigDict:
             "train_examples": 32,
             "batch_size": 4,
             "test_examples": 16,
-            "global_examples": 64,
-            "epochs": 6,
+            "global_examples": 48,
+            "epochs": 5,
             "evaluate_every": 1,
         }
     )

@@ -61,10 +61,13 @@ class Found:
             for seed in self.seeds(name):
                 if seed not in there[run]:
                     yield self._not_there(_runs.folder(run, seed))
-        for key, labelled in experiment.figures.items():
-            folder = f"figures/{name}/{key}"
-            if any(there[run] for run in labelled.values()) and not any((self.workdir / folder).glob("*.png")):
-                yield self._not_there(folder)
+        folder = self.workdir / "figures" / name
+        if (
+            experiment.figure
+            and (experiment.of_data or any(there.values()))
+            and not [*folder.glob("*.png"), *folder.glob("*.csv")]
+        ):
+            yield self._not_there(self.short(folder))
 
     def read(self, run: Run) -> list[records.Run]:
         """The records of each seed with which a run has been done; those that are damaged are among the problems."""

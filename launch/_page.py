@@ -85,7 +85,7 @@ class Section:
     claim: str
     measured: str
     command: str
-    table: Table | None = None
+    tables: Sequence[Table] = ()  # the first stands open
     curves: Sequence[Curves] = ()
     pictures: Sequence[Picture] = ()  # the first stands open
     problems: Sequence[Problem] = ()

@@ -1,5 +1,6 @@
 """What the page of a workdir shows: effects beside claims, curves, figures, configurations."""
 
+import csv
 import inspect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,19 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from configs.experiments import EXPERIMENTS, Run
-from launch import _provenance
+from configs.experiments import EXPERIMENTS, Experiment, Run
+from launch import _provenance, _summary
 from launch._found import Found, Problem, open_workdir
 from launch._page import Cell, Curves, Page, Picture, Section, Spread, Table, number, picture
 from launch._summary import Row
 from profit_jax.errors import InputError
-from profit_jax.plots import effects, interactive, measures, records, style
+from profit_jax.plots import effects, interactive, labels, measures, records, style
 
 OUTCOMES = ("as the paper says", "otherwise", "not told apart", "no interval")
 # What launch/plot.py draws, by the beginning of a figure's name, in the order of the page.
 CAPTIONS = {
     "tradeoff": "Mean local against mean global score along the epochs of personalization. A ring is the start, a "
-    "large marker the last epoch; dashed is model averaging.",
+    "large marker the last epoch; dashed is model averaging, thin each seed.",
     "perplexity": "Personalized perplexity by round, mean over clients; with several seeds the band holds them all.",
     "perplexity_clients": "Each client's last perplexity against the baseline's: under the diagonal is better.",
     "training_norms": "Frobenius norms in training, by round.",
@@ -28,6 +29,12 @@ CAPTIONS = {
     "percentiles": "Percentiles over clients of local and of global scores, along the epochs.",
     "clients": "Each client before and after personalization.",
     "mask_similarity": "Hamming distances between clients' masks.",
+    "heterogeneity": "Mean over training clients of the divergence of a client's metadata from those of all.",
+}
+TABLES = {
+    "statistics": "What a training client holds, mean and standard deviation over clients.",
+    "perplexity": "Personalized perplexity, mean over clients and then over seeds; differences are to a panel's first "
+    "setting, paired by seed, with a 95 % t interval.",
 }
 KINDS = {"epoch": interactive.PERSONALIZATION, "round": interactive.PERPLEXITY}
 
@@ -74,14 +81,18 @@ def section(found: Found, name: str, data: Mapping[str, Any]) -> Section:
     """An experiment's part of the page."""
     experiment, rows = EXPERIMENTS[name], found.of(name)
     damaged = [problem for run in experiment.runs for problem in found.problems.get(run, ())]
-    problems, pictures = [*found.missing(name), *damaged], []
-    for key in experiment.figures:
-        for file in sorted((found.workdir / "figures" / name / key).glob("*.png"), key=place):
-            try:
-                pictures.append(illustration(file, key if len(experiment.figures) > 1 else ""))
-            except InputError as error:
-                problems.append(found.problem(found.short(file), error))
-    table = choices if experiment.choice else differences
+    problems, pictures, tables = [*found.missing(name), *damaged], [], []
+    folder = found.workdir / "figures" / name
+    for file in sorted(folder.glob("*.png"), key=place):
+        try:
+            pictures.append(illustration(file))
+        except InputError as error:
+            problems.append(found.problem(found.short(file), error))
+    if rows:
+        tables = choices(rows) if experiment.choices else [differences(rows, len(found.seeds(name)))]
+    if rows and len(experiment.choices) > 1:
+        tables.insert(0, best_choices(rows))
+    tables += [tabulated(file) for file in sorted(folder.glob("*.csv"))]
     return Section(
         anchor=anchor(name),
         name=name,
@@ -89,8 +100,8 @@ def section(found: Found, name: str, data: Mapping[str, Any]) -> Section:
         claim=experiment.claim,
         measured=measured(rows),
         command=rows[0]["command"] if rows else "",
-        table=table(rows, len(found.seeds(name))) if rows else None,
-        curves=[each for key, runs in experiment.figures.items() for each in curves(key, runs, data)],
+        tables=tables,
+        curves=list(curves(found, experiment, data)),
         pictures=pictures,
         problems=problems,
     )
@@ -101,14 +112,27 @@ def anchor(name: str) -> str:
     return name.replace("/", "-")
 
 
-def curves(key: str, labelled: Mapping[str, Run], data: Mapping[str, Any]) -> Iterator[Curves]:
-    """Charts of those of a figure's runs that have recorded clients, in the colours of the figure."""
-    colours = {label: style.colour(index) for index, label in enumerate(labelled)}
-    for along, kind in KINDS.items():
-        runs = {label: run.name for label, run in labelled.items() if data.get(run.name, {}).get("along") == along}
-        if runs:
-            clients = sum(len(data[run]["clients"]) for run in runs.values())
-            yield Curves(key, interactive.panels([*labelled], kind, clients), runs, colours)
+def curves(found: Found, experiment: Experiment, data: Mapping[str, Any]) -> Iterator[Curves]:
+    """Charts for each panel of those runs that have recorded clients, in the colours of the figure."""
+    legends = dict.fromkeys(legend for labelled in experiment.panels.values() for legend in labelled)
+    order = {legend: index for index, legend in enumerate(legends)}
+    for panel, labelled in experiment.panels.items():
+        configs = {legend: found.read(run)[0].config for legend, run in labelled.items() if run.name in data}
+        for along, kind in KINDS.items():
+            shown = {
+                legend: labelled[legend].name for legend in configs if data[labelled[legend].name]["along"] == along
+            }
+            if shown:
+                label = {legend: labels.filled(legend, configs[legend]) for legend in shown}
+                title = labels.filled(experiment.figure.titles or panel, next(iter(configs.values())))
+                clients = sum(len(data[run]["clients"]) for run in shown.values())
+                places = {label[legend]: order[legend] for legend in shown}
+                yield Curves(
+                    title,
+                    interactive.panels(places, kind, clients),
+                    {label[legend]: run for legend, run in shown.items()},
+                    {name: style.colour(index) for name, index in places.items()},
+                )
 
 
 def place(file: Path) -> tuple[int, str]:
@@ -121,12 +145,26 @@ def kind(file: Path) -> str:
     return max((known for known in CAPTIONS if file.stem.startswith(known)), key=len, default=file.stem)
 
 
-def illustration(file: Path, key: str) -> Picture:
+def illustration(file: Path) -> Picture:
     """A figure with its caption, which tells whose it is where the file's name does."""
     whose = file.stem.removeprefix(kind(file)).strip("_").replace("_", " ")
-    about = ": ".join(part for part in (key, whose) if part)
     caption = CAPTIONS.get(kind(file), "")
-    return picture(file, f"{about}. {caption}" if about else caption)
+    return picture(file, f"{whose}. {caption}" if whose else caption)
+
+
+def tabulated(file: Path) -> Table:
+    """A table that launch/plot.py has written."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        head, *rows = csv.reader(lines)
+    return Table(TABLES.get(file.stem, ""), head, [[cell(text) for text in row] for row in rows])
+
+
+def cell(text: str) -> Cell:
+    """A text as a number where it is one."""
+    try:
+        return number(float(text))
+    except ValueError:
+        return Cell(text or "-")
 
 
 def measured(rows: Sequence[Row]) -> str:
@@ -152,7 +190,7 @@ def overview(found: Found, sections: Sequence[Section]) -> Table:
         rows.append(
             (
                 Cell(each.title, link=each.anchor),
-                number(len(found.seeds(each.name))),
+                number(len(found.seeds(each.name)) or None),
                 *(number(stands[outcome]) for outcome in OUTCOMES),
                 Cell(str(len(each.problems)), len(each.problems), "number bad" if each.problems else "number"),
                 Cell(each.name),
@@ -188,9 +226,21 @@ def difference(row: Row, seeds: int) -> tuple[Cell, ...]:
     )
 
 
-def choices(rows: Sequence[Row], seeds: int) -> Table:
-    """The runs that are chosen among."""
-    del seeds
+def best_choices(rows: Sequence[Row]) -> Table:
+    """The paper's table of what was chosen."""
+    head, *lines = _summary.chosen(rows)
+    return Table(
+        "Learning rates chosen, the server's before the client's", head, [[*map(Cell, line)] for line in lines]
+    )
+
+
+def choices(rows: Sequence[Row]) -> list[Table]:
+    """For each choice the runs that are chosen among."""
+    return [among(group) for group in _summary.by_choice(rows)]
+
+
+def among(rows: Sequence[Row]) -> Table:
+    """The runs of one choice."""
     head = (*rows[0]["fields"], *rows[0]["values"], "chosen")
     lines = [
         (
@@ -199,4 +249,4 @@ def choices(rows: Sequence[Row], seeds: int) -> Table:
         )
         for row in rows
     ]
-    return Table("Runs to choose among", head, lines)
+    return Table(f"Runs to choose among: {rows[0]['line']}, {rows[0]['column']}", head, lines)

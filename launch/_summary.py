@@ -2,14 +2,14 @@
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.experiments import EXPERIMENTS, Effect, Experiment
+from configs.experiments import EXPERIMENTS, Choice, Effect, Experiment
 from launch._runs import folder
 from profit_jax.errors import InputError
-from profit_jax.plots import effects, measures, records
+from profit_jax.plots import effects, labels, measures, records
 
 Row = dict[str, Any]
 
@@ -21,8 +21,8 @@ def rows(
 ) -> list[Row]:
     """A row for each effect and for each run that is chosen among, from the runs that have been done."""
     found = [_effect(effect, workdir, seeds, done) for effect in experiment.effects]
-    if experiment.choice:
-        found += _choice(experiment, workdir, seeds, done)
+    for choice in experiment.choices:
+        found += _choice(choice, workdir, seeds[0], done)
     return [{"experiment": name, **row, "command": command} for row in found]
 
 
@@ -54,8 +54,8 @@ def report(rows: Sequence[Row]) -> str:
     for name, experiment in EXPERIMENTS.items():
         own = [row for row in rows if row["experiment"] == name]
         if own:
-            table = _choices if experiment.choice else _effects
-            parts = (f"## {name}: {experiment.title}", experiment.claim, f"    {own[0]['command']}", table(own))
+            tables = [_chosen(own), *_choices(own)] if experiment.choices else [_effects(own)]
+            parts = (f"## {name}: {experiment.title}", experiment.claim, f"    {own[0]['command']}", *tables)
             sections.append("\n\n".join(parts))
     return "\n\n".join(sections) + "\n"
 
@@ -73,7 +73,7 @@ def _effect(effect: Effect, workdir: Path, seeds: Sequence[int], done: set[str])
         if {a, b} <= done:
             pairs[seed] = measures.both(effect.measure, _run(workdir / a), _run(workdir / b), effect.points)
     result = effects.difference(pairs)
-    row = {"label": effect.label, "measure": effect.measure, "points": list(effect.points)}
+    row = {"label": _filled(effect, workdir, seeds, done), "measure": effect.measure, "points": list(effect.points)}
     row |= {"paper": effect.paper, "found": result.found, "seeds": list(result.seeds)}
     for side, run, estimate in (("a", effect.a, result.a), ("b", effect.b, result.b)):
         values = [pair["ab".index(side)] for pair in pairs.values()]
@@ -81,24 +81,53 @@ def _effect(effect: Effect, workdir: Path, seeds: Sequence[int], done: set[str])
     return row | {"difference": result.difference._asdict()}
 
 
-def _choice(experiment: Experiment, workdir: Path, seeds: Sequence[int], done: set[str]) -> list[Row]:
+def _filled(effect: Effect, workdir: Path, seeds: Sequence[int], done: set[str]) -> str:
+    """The effect's label, with what the config of one of its runs holds."""
+    folders = [folder(run, seed) for run in (effect.a, effect.b) for seed in seeds]
+    config = next((_run(workdir / each).config for each in folders if each in done), None)
+    return labels.filled(effect.label, config) if config else effect.label
+
+
+def _choice(choice: Choice, workdir: Path, seed: int, done: set[str]) -> list[Row]:
     """The measures of each run, and which is the best."""
     values = {}
-    for run in experiment.choice.runs:
-        if folder(run, seeds[0]) in done:
-            read = _run(workdir / folder(run, seeds[0]))
-            values[run.name] = [measures.measure(measure, read) for measure in experiment.choice.measures]
+    for run in choice.runs:
+        if folder(run, seed) in done:
+            read = _run(workdir / folder(run, seed))
+            values[run] = [measures.measure(measure, read) for measure in choice.measures]
     best = effects.best(values) if values else None
     return [
         {
+            "line": choice.line,
+            "column": choice.column,
             "run": run.name,
             "fields": dict(run.fields),
-            "values": dict(zip(experiment.choice.measures, values[run.name], strict=True)),
-            "best": run.name == best,
+            "values": dict(zip(choice.measures, numbers, strict=True)),
+            "best": run == best,
         }
-        for run in experiment.choice.runs
-        if run.name in values
+        for run, numbers in values.items()
     ]
+
+
+def chosen(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The best of each choice, as in the paper's table: head and lines, of rates the server's before the client's."""
+    best = {(row["line"], row["column"]): row["fields"] for row in rows if row["best"]}
+    columns = dict.fromkeys(column for _, column in best)
+    return [
+        ("", *columns),
+        *(
+            (line, *(", ".join(f"{rate:.3g}" for rate in best.get((line, column), {}).values()) for column in columns))
+            for line in dict.fromkeys(line for line, _ in best)
+        ),
+    ]
+
+
+def by_choice(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each choice."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["line"], row["column"]), []).append(row)
+    return [*groups.values()]
 
 
 def _effects(rows: Sequence[Row]) -> str:
@@ -120,17 +149,23 @@ def _effects(rows: Sequence[Row]) -> str:
     )
 
 
-def _choices(rows: Sequence[Row]) -> str:
-    fields, names = rows[0]["fields"], rows[0]["values"]
-    cells = (
-        (
-            *(f"{value:g}" for value in row["fields"].values()),
-            *(f"{value:.4g}" for value in row["values"].values()),
-            "best" if row["best"] else "",
+def _chosen(rows: Sequence[Row]) -> str:
+    head, *lines = chosen(rows)
+    return markdown(head, lines)
+
+
+def _choices(rows: Sequence[Row]) -> Iterator[str]:
+    for group in by_choice(rows):
+        fields, names = group[0]["fields"], group[0]["values"]
+        cells = (
+            (
+                *(f"{value:g}" for value in row["fields"].values()),
+                *(f"{value:.4g}" for value in row["values"].values()),
+                "best" if row["best"] else "",
+            )
+            for row in group
         )
-        for row in rows
-    )
-    return markdown((*fields, *names, ""), cells)
+        yield f"{group[0]['line']}, {group[0]['column']}:\n\n{markdown((*fields, *names, ''), cells)}"
 
 
 def _estimate(row: Row) -> effects.Estimate:

@@ -1,10 +1,12 @@
-"""Reproduces experiments of the papers: does their runs over seeds, sums up the effects and draws the figures.
+"""Reproduces figures and tables of the papers: does their runs over seeds, draws them and sums up the effects.
 
-    python launch/reproduce.py --list
-    python launch/reproduce.py --experiment=profit/observation1,profit/norms --workdir=runs/effects --seeds=5
-    python launch/reproduce.py --experiment=perfit/table2* --scale=small --model=MODEL --data=dolly:FILE \
+    python launch/reproduce.py --list                                  # what there is, and what it costs
+    python launch/reproduce.py --list --experiment=profit/figure5      # one of them in full
+    python launch/reproduce.py --experiment=profit/figure5 --workdir=runs/effects --seeds=5 --jobs=2
+    python launch/reproduce.py --experiment=all --workdir=runs/effects --seeds=1 --jobs=2
+    python launch/reproduce.py --experiment=perfit/table2 --scale=small --model=MODEL --data=dolly:FILE \
         --workdir=runs/table2 --set=rounds=20
-    python launch/reproduce.py --experiment='profit/tuning_*_hhf' --scale=tiny --workdir=runs/tuning
+    python launch/reproduce.py --experiment='profit/tuning_*_hhf' --workdir=runs/tuning
 
 Without --data_dir, scale tiny prepares the embedded corpus in <workdir>/data; its model and its instructions need no
 preparation.
@@ -12,12 +14,14 @@ preparation.
 configs/experiments says what the experiments are, configs/{profit,perfit}/<scale>.py what their names mean. Every run
 goes to <workdir>/<launcher>/<names>/seed<k>; what has been done is not done again, also for another experiment.
 
-Writes effects.jsonl (a line an effect: A - B, the mean over seeds and its 95 % t interval, paired by seed; of tuning a
-line a run that is chosen among), tables of them in effects.md, and figures/. A run that fails leaves the others whole;
-it is named at the end, and the exit status is 2.
+Writes figures/<experiment>/ (PNG, PDF, tables as CSV), effects.jsonl (a line an effect: A - B, the mean over seeds and
+its 95 % t interval, paired by seed; of a search a line a run that is chosen among) and tables of them in effects.md. A
+run that fails leaves the others whole; it is named at the end, and the exit status is 2.
 """
 
+import csv
 import fnmatch
+import io
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +29,8 @@ from pathlib import Path
 
 from absl import flags
 
-from configs.experiments import EXPERIMENTS, Experiment
-from launch import _runs, _summary
+from configs.experiments import ALIASES, EXPERIMENTS, Experiment
+from launch import _costs, _runs, _summary
 from launch._forks import Forks
 from launch._main import arguments_of, run
 from profit_jax.data.partition import PARTITIONS
@@ -34,8 +38,8 @@ from profit_jax.errors import InputError
 
 CHUNK_SIZE = 400  # of the embedded corpus: a task's instances make one client
 
-EXPERIMENT = flags.DEFINE_list("experiment", None, "Names or patterns, separated by commas; all: all but tuning.")
-LIST = flags.DEFINE_bool("list", False, "Print the experiments and their runs, and do nothing.")
+EXPERIMENT = flags.DEFINE_list("experiment", None, "Names or patterns, separated by commas; all: all but searches.")
+LIST = flags.DEFINE_bool("list", False, "Print the experiments and their cost, and do nothing.")
 SCALE = flags.DEFINE_string("scale", "tiny", "The file in configs/profit and configs/perfit.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where runs, tables and figures go.")
 SEEDS = flags.DEFINE_integer("seeds", 5, "Runs of each setting, with seeds 0, 1, ….", lower_bound=1)
@@ -50,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs, sums up and draws."""
     del argv
     if LIST.value:
-        print("\n\n".join(described(name) for name in EXPERIMENTS))
+        print(_costs.in_full(chosen_experiments(EXPERIMENT.value)) if EXPERIMENT.value else _costs.overview())
         return
     if not WORKDIR.value:
         raise InputError("give --workdir=FOLDER")
@@ -64,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     ]
     jobs = _runs.plan(sorted(wanted, key=lambda run: run[1]), options(workdir))  # all of one seed before the next
     with Forks(workdir, JOBS.value) as forks:
-        if embedded() and any(job.arguments[0] == "launch/profit_train.py" for job in jobs):
+        if embedded() and (any(experiment.of_data for experiment in chosen.values()) or any(map(reads_data, jobs))):
             prepare(workdir / "data", forks)
         new, failed = _runs.do(jobs, workdir, forks)
         done = {job.name for job in jobs} - failed.keys()
@@ -87,8 +91,9 @@ def chosen_experiments(patterns: Sequence[str]) -> dict[str, Experiment]:
     chosen: set[str] = set()
     for pattern in patterns:
         found = fnmatch.filter(EXPERIMENTS, pattern)
+        found += [name for alias in fnmatch.filter(ALIASES, pattern) for name in ALIASES[alias]]
         if pattern == "all":
-            found = [name for name, experiment in EXPERIMENTS.items() if not experiment.choice]
+            found = [name for name, experiment in EXPERIMENTS.items() if not (experiment.choices or experiment.within)]
         if not found:
             raise InputError(f"no experiment {pattern!r}; --list names them")
         chosen |= {*found}
@@ -97,12 +102,9 @@ def chosen_experiments(patterns: Sequence[str]) -> dict[str, Experiment]:
     return {name: experiment for name, experiment in EXPERIMENTS.items() if name in chosen}
 
 
-def described(name: str) -> str:
-    """An experiment in words."""
-    experiment = EXPERIMENTS[name]
-    return "\n".join(
-        (f"{name}: {experiment.title}", experiment.claim, *(f"    {each.name}" for each in experiment.runs))
-    )
+def reads_data(job: _runs.Job) -> bool:
+    """Whether a run reads Profit's prepared data."""
+    return "data_dir" in job.made_of["config"]
 
 
 def options(workdir: Path) -> _runs.Options:
@@ -142,22 +144,44 @@ def command(name: str) -> str:
 def draw(
     name: str, experiment: Experiment, workdir: Path, done: set[str], new: set[str], forks: Forks
 ) -> dict[str, str]:
-    """Draws an experiment's figures that are not there or have new runs; returns those that failed, with the reason."""
-    failed = {}
-    for key, labelled in experiment.figures.items():
-        figure = f"figures/{name}/{key}"
-        runs = [
-            (label, _runs.folder(each, seed))
-            for label, each in labelled.items()
-            for seed in experiment.seeds(SEEDS.value)
-        ]
-        there = [(label, str(workdir / folder)) for label, folder in runs if folder in done]
-        if not there or ((workdir / figure).exists() and new.isdisjoint(folder for _, folder in runs)):
-            continue
-        labels, folders = (",".join(column) for column in zip(*there, strict=True))
-        if reason := forks(figure, arguments_of("plot", workdir=folders, labels=labels, out=workdir / figure)):
-            failed[figure] = reason
-    return failed
+    """Draws an experiment's figure unless it is there as it should be; returns it if that failed, with the reason."""
+    figure = f"figures/{name}"
+    if experiment.of_data and not (embedded() or DATA_DIR.value):
+        return {figure: "no data: give --data_dir=FOLDER, as prepare_sni.py has written it"}
+    if not (shown := sources(experiment, workdir, done)):
+        return {}
+    titles, legends, folders = map(one_flag, zip(*shown, strict=True))
+    settings = {"workdir": folders, "labels": legends, "panels": titles, "kinds": ",".join(experiment.figure.kinds)}
+    arguments = arguments_of("plot", **settings, out=workdir / figure)
+    drawn, command = workdir / figure / "command.txt", f"{shlex.join(['python', *arguments])}\n"
+    changed = experiment.of_data or any(workdir / folder in {place for *_, place in shown} for folder in new)
+    if not changed and drawn.exists() and drawn.read_text(encoding="utf-8") == command:
+        return {}
+    drawn.unlink(missing_ok=True)
+    if reason := forks(figure, arguments):
+        return {figure: reason}
+    drawn.write_text(command, encoding="utf-8")
+    return {}
+
+
+def sources(experiment: Experiment, workdir: Path, done: set[str]) -> list[tuple[str, str, Path]]:
+    """What a figure is drawn from: title of the panel, legend, folder."""
+    if experiment.of_data:
+        return [("", "", Path(DATA_DIR.value or workdir / "data") / "federated_sni")]
+    return [
+        (experiment.figure.titles or panel, legend, workdir / folder)
+        for panel, labelled in experiment.panels.items()
+        for legend, each in labelled.items()
+        for seed in experiment.seeds(SEEDS.value)
+        if (folder := _runs.folder(each, seed)) in done
+    ]
+
+
+def one_flag(values: Sequence[object]) -> str:
+    """Values as a flag takes them, separated by commas; those that hold one in quotes."""
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue().strip()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from configs.experiments import EXPERIMENTS, Run
+from configs.experiments.types import TUNING_SEED
 from launch import _page, _provenance, _report, _runs, _summary
 from profit_jax.errors import InputError
 from profit_jax.plots import effects
@@ -18,7 +19,7 @@ from tests.plots.fakes import client_line, round_line, write_perfit, write_run
 
 ROOT = Path(__file__).parents[1]
 PROFIT, PERFIT = "profit/observation3_hhf", "perfit/table2_pathological"
-TUNING, FIGURE = "profit/tuning_fed_sgd_hhf", "perfit/figure7"
+TUNING, FIGURE, DATA = "profit/tuning_fed_sgd_hhf", "perfit/figure7", "profit/table1"
 SGD = "profit_personalize/hhf-fed_avg_sgd-high"
 FAILED = "profit_personalize/hhf-fed_sgd-high/seed1"
 DAMAGED = "perfit_train/dolly-pathological-perfit-r16/seed0"
@@ -86,14 +87,14 @@ def fill(folder: Path, run: Run, seed: int) -> None:
     else:
         lines = [client_line(client, epoch, base + 0.05 * epoch, 0.4) for client in (0, 1) for epoch in (0, 4)]
         write_run(folder, clients=lines)
-    config = json.loads((folder / "config.json").read_text())
+    config = {"data": "tiny", "split": "pathological"} | json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"seed": seed, "names": run.names}))
     (folder / _runs.DONE).write_text("{}")
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory) -> Path:
-    """Four experiments over two seeds; a run has failed, a figure is no image, a record is damaged after the fact."""
+    """Five experiments over two seeds; a run has failed, a figure is no image, a record is damaged after the fact."""
     folder = tmp_path_factory.mktemp("effects")
     done, rows = set(), []
     for name in (PROFIT, PERFIT, TUNING):
@@ -110,10 +111,11 @@ def workdir(tmp_path_factory) -> Path:
     (folder / "logs").mkdir()
     (folder / "logs" / f"{FAILED.replace('/', '-')}.log").write_text("$ python …\nerror: no <luck>\n")
     (folder / DAMAGED / "perplexity.jsonl").write_text("spoilt\n{}\n")
-    for key in (f"{PROFIT}/tradeoff", f"{FIGURE}/pathological"):
-        (folder / "figures" / key).mkdir(parents=True)
-    Image.new("RGB", (4, 3)).save(folder / "figures" / PROFIT / "tradeoff" / "tradeoff.png")
-    (folder / "figures" / PROFIT / "tradeoff" / "genie.png").write_text("no image")
+    for name in (PROFIT, FIGURE, DATA):
+        (folder / "figures" / name).mkdir(parents=True)
+    Image.new("RGB", (4, 3)).save(folder / "figures" / PROFIT / "tradeoff.png")
+    (folder / "figures" / PROFIT / "genie.png").write_text("no image")
+    (folder / "figures" / DATA / "statistics.csv").write_text("partition,clients,tasks\nHHF-SNI,7,1.25\n")
     return folder
 
 
@@ -154,6 +156,27 @@ def test_of_runs_to_choose_among_the_best_is_marked(workdir, read):
     assert chosen == ["best" if row["best"] else "" for row in _summary.read(workdir) if "best" in row]
 
 
+def test_a_table_that_needs_no_run_is_in_the_page(read):
+    (row,) = read.rows("partition", "clients")
+    assert {name: cell["text"] for name, cell in row.items()} == {
+        "partition": "HHF-SNI",
+        "clients": "7",
+        "tasks": "1.25",
+    }
+    assert row["tasks"]["data-key"] == "1.25"
+
+
+def test_of_several_searches_the_papers_table_comes_first(tmp_path):
+    name, first = "profit/table2", EXPERIMENTS["profit/table2"].choices[0].runs[0]
+    fill(tmp_path / _runs.folder(first, TUNING_SEED), first, TUNING_SEED)
+    done = {_runs.folder(first, TUNING_SEED)}
+    _summary.write(tmp_path, _summary.rows(name, EXPERIMENTS[name], tmp_path, [TUNING_SEED], done, "python …"))
+    shown = Read(_page.render(_report.page(tmp_path)))
+    (row,) = shown.rows("server_optimizer.learning_rate", "client_optimizer.learning_rate")
+    assert row["chosen"]["text"] == "best"
+    assert [cell["text"] for cell in shown.rows("", "HHF-SNI")[0].values()] == ["FedAvg(Adam)", "0.01, 0.01"]
+
+
 def test_the_page_asks_for_nothing(html, read):
     assert {tag for tag, _ in read.addresses} == {"a", "img", "link"}
     assert all(address.startswith("#" if tag == "a" else "data:") for tag, address in read.addresses)
@@ -169,7 +192,7 @@ def test_tags_are_balanced_and_anchors_unique(read):
 
 def test_every_experiment_is_in_the_contents(read):
     linked = [address[1:] for tag, address in read.addresses if tag == "a"]
-    for name in (PROFIT, PERFIT, TUNING, FIGURE):
+    for name in (PROFIT, PERFIT, TUNING, FIGURE, DATA):
         assert linked.count(_report.anchor(name)) == 2, "in the contents and in the overview"
         assert EXPERIMENTS[name].claim in " ".join(read.text.split())
     assert {*linked} <= {*read.ids}
@@ -179,8 +202,9 @@ def test_what_is_missing_is_named_with_its_reason(workdir, read):
     problems = dict(_report.page(workdir).problems)
     assert problems[FAILED] == "no <luck>"
     assert problems[DAMAGED].startswith("perplexity.jsonl, line 1: not JSON")
-    assert problems[f"figures/{PROFIT}/tradeoff/genie.png"] == "no image that can be read"
-    assert problems[f"figures/{PERFIT}/dolly-pathological"] == "not done yet"
+    assert problems[f"figures/{PROFIT}/genie.png"] == "no image that can be read"
+    assert problems[f"figures/{PERFIT}"] == "not done yet"
+    assert not any(DATA in what for what in problems)
     text = " ".join(read.text.split())
     for what, why in problems.items():
         assert text.count(f"{what}: {why}") >= 2, "in the list of all and in its experiment"

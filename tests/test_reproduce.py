@@ -4,19 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from configs.experiments import EXPERIMENTS, Run
+from configs.experiments import ALIASES, EXPERIMENTS, SECONDS_A_RUN, Run
 from configs.experiments.types import TUNING_SEED
-from launch import _runs, _summary
+from launch import _costs, _drawn, _runs, _summary
 from profit_jax.data import tiny
 from profit_jax.data.prepare import prepare
 from profit_jax.errors import InputError
-from profit_jax.plots import measures
-from tests.plots.fakes import round_line, write_run
+from profit_jax.plots import measures, style
+from tests.plots.fakes import round_line, write_done, write_run
 from tests.worlds import random_model
 
 ROOT = Path(__file__).parents[1]
@@ -35,8 +36,8 @@ def test_the_names_of_every_run_of_every_experiment_are_known_at_every_scale(sca
         prompt = config.prompt.length if "prompt" in config else 0
         assert prompt + config.max_query + config.max_target - 1 <= max(config.row_widths), "the longest example fits"
         if run.launcher == "perfit_train":
-            data = "tiny" if (scale, names[0]) == ("tiny", "dolly") else names[0]
-            assert (config.data, config.split) == (data, names[1])
+            assert config.split == names[1]
+            assert config.data.split(":")[0] == ("tiny" if scale == "tiny" else names[0]), "scale tiny has no download"
         elif run.start:
             assert config.partition == names[0] and not config.personalize.start
 
@@ -47,12 +48,58 @@ def test_a_run_is_told_by_its_folder():
 
 
 @pytest.mark.parametrize("scale", ("tiny", "small", "paper"))
-def test_no_two_runs_of_an_experiment_are_one_run_under_two_names(scale):
+def test_no_two_runs_are_one_run_under_two_names(scale):
+    made = {}
+    for run in RUNS:
+        key = (repr(_runs.config_of(run, scale).to_dict()), run.fields, run.start, run.launcher)
+        assert made.setdefault(key, run.name) == run.name
+
+
+def test_a_part_needs_no_run_that_its_whole_does_not():
     for name, experiment in EXPERIMENTS.items():
-        made = {}
-        for run in experiment.runs:
-            key = (repr(_runs.config_of(run, scale).to_dict()), run.fields, run.start, run.launcher)
-            assert made.setdefault(key, run.name) == run.name, name
+        if experiment.within:
+            assert {*experiment.runs} <= {*EXPERIMENTS[experiment.within].runs}, name
+            assert not EXPERIMENTS[experiment.within].within
+
+
+def test_every_figure_and_table_of_both_papers_has_a_name():
+    named = EXPERIMENTS.keys() | ALIASES.keys()
+    numbers = {"profit": (range(3, 20), range(1, 4)), "perfit": (range(2, 9), range(1, 4))}
+    wanted = {
+        f"{paper}/{kind}{number}"
+        for paper, kinds in numbers.items()
+        for kind, each in zip(("figure", "table"), kinds, strict=True)
+        for number in each
+    }
+    assert wanted <= named
+    assert not ALIASES.keys() & EXPERIMENTS.keys()
+    assert {meant for each in ALIASES.values() for meant in each} <= EXPERIMENTS.keys()
+
+
+def test_all_at_scale_tiny_is_within_its_time():
+    """90 minutes on two cores, and a quarter of an hour for each experiment but the searches."""
+    whole = [each for each in EXPERIMENTS.values() if not each.within and not each.choices]
+    runs = [{(run, seed) for seed in each.seeds(1) for run in each.runs} for each in whole]
+    assert max(map(len, runs)) * SECONDS_A_RUN["tiny"] <= 15 * 60
+    assert len(set.union(*runs)) * SECONDS_A_RUN["tiny"] <= 90 * 60
+
+
+def test_costs_are_worked_out_by_hand():
+    assert _costs.of_training(_runs.config_of(TRAIN, "paper")) == (4800 * 32 * 32, 30 * 2048)
+    # 10 epochs of 256 examples on 32 clients; before the first epoch and after each 128 + 2,048 answers of each.
+    assert _costs.of_personalization(_runs.config_of(PERSONALIZE, "paper")) == (10 * 256 * 32, 11 * 2176 * 32)
+    without = Run("profit_personalize", "hhf,no_prompt,high")
+    assert _costs.of_personalization(_runs.config_of(without, "paper")) == (0, 2176 * 32)
+    # 100 clients of 200 rows, 40 of them to test: 5 epochs of all to search, then 30 rounds of 10.
+    perfit = Run("perfit_train", "codealpaca,equal,perfit,r16")
+    assert _costs.of_perfit(_runs.config_of(perfit, "paper")) == (160 * (500 + 300), 31 * 100 * 40)
+
+
+def test_the_list_has_a_line_for_each_experiment_and_name():
+    lines = {line.split()[0].rstrip(":") for line in _costs.overview().splitlines() if line}
+    searches = {name for name, each in EXPERIMENTS.items() if each.within and each.choices}
+    assert EXPERIMENTS.keys() - searches | ALIASES.keys() | {"all"} <= lines
+    assert "profit_personalize/hhf-random_word-high" in _costs.in_full({"x": EXPERIMENTS["profit/figure3_center"]})
 
 
 def test_experiments_compare_known_measures_of_the_right_runs():
@@ -61,7 +108,7 @@ def test_experiments_compare_known_measures_of_the_right_runs():
         for effect in experiment.effects:
             wanted = "perfit_train" if effect.measure == "perplexity" else "profit_personalize"
             wanted = "profit_train" if effect.measure in training else wanted
-            assert effect.measure in {*training, *measures.ALONG, *measures.AT_LEVEL, "perplexity"}
+            assert effect.measure in measures.KNOWN
             assert effect.a.launcher == effect.b.launcher == wanted
             assert "average" not in effect.points or "average" in effect.a.names
 
@@ -171,17 +218,19 @@ SMALLEST = {
 }
 
 
-def reproduce(world: Path, *arguments: str) -> subprocess.CompletedProcess:
+def reproduce(
+    world: Path, *arguments: str, workdir: str = "effects", timeout: int = 500
+) -> subprocess.CompletedProcess:
     command = [
         sys.executable,
         "launch/reproduce.py",
         f"--model={world / 'model'}",
         f"--data_dir={world / 'data'}",
-        f"--workdir={world / 'effects'}",
+        f"--workdir={world / workdir}",
         *arguments,
     ]
     environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 def rows(world: Path, workdir: str = "effects") -> list[dict]:
@@ -194,7 +243,8 @@ def test_experiments_of_both_papers_from_end_to_end(world):
     spoilt.mkdir(parents=True)
     (spoilt / "something").touch()
     settings = [f"--set={name}={value}" for name, value in SMALLEST.items()]
-    done = reproduce(world, "--experiment=profit/observation1,perfit/metrics", "--seeds=2", *settings)
+    named = "--experiment=profit/observation1,perfit/metrics,profit/table1,profit/figure6"
+    done = reproduce(world, named, "--seeds=2", *settings)
     name = "perfit_train/dolly-pathological-perfit-r16-mixed/seed1"
     assert done.returncode == 2 and f"error: 1 failed: {name} ({spoilt} is not empty and holds no run" in done.stderr
     assert "12 runs, 0 of them there already" in done.stdout
@@ -204,18 +254,72 @@ def test_experiments_of_both_papers_from_end_to_end(world):
     local = next(row for row in found if row["measure"] == "local")
     assert local["difference"]["mean"] == pytest.approx(local["a"]["mean"] - local["b"]["mean"])
     assert "--experiment=profit/observation1 --scale=tiny" in local["command"]
-    second = next(row for row in found if row["experiment"] == "perfit/metrics")
+    second = next(row for row in found if row["experiment"] == "perfit/figure8")
+    assert second["label"] == "tiny, pathological: second, first"
     recorded = (world / "effects" / second["a"]["run"] / "seed0" / "perplexity.jsonl").read_text().splitlines()
     last = [row["perplexity"] for row in map(json.loads, recorded) if row["round"] == 1]
     assert second["a"]["values"][0] == pytest.approx(sum(last) / len(last))
-    assert (world / "effects/figures/profit/observation1/tradeoff/tradeoff.png").exists()
-    assert (world / "effects/figures/perfit/metrics/dolly-pathological/perplexity.png").exists()
+    assert (world / "effects/figures/profit/observation1/tradeoff.png").exists()
+    assert (world / "effects/figures/perfit/figure8/perplexity.png").exists()
+    assert (world / "effects/figures/perfit/figure8/perplexity.csv").read_text().count("tiny, pathological") == 3
+    assert (world / "effects/figures/profit/table1/statistics.csv").read_text().startswith("partition,clients,")
+    assert (world / "effects/figures/profit/figure6/heterogeneity.pdf").exists()
 
     again = reproduce(world, "--experiment=profit/observation1", "--seeds=2", *settings)
     assert again.returncode == 0, again.stderr
     assert "6 runs, 6 of them there already" in again.stdout
     assert {str(row) for row in rows(world)} == {str(row) for row in found}
-    assert "## perfit/metrics: " in (world / "effects" / "effects.md").read_text()
+    assert "## perfit/figure8: " in (world / "effects" / "effects.md").read_text()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_drawn_and_summed_up(name, tmp_path):
+    """From records as its runs would have written them, over two seeds."""
+    experiment = EXPERIMENTS[name]
+    done = {_runs.folder(run, seed): (run, seed) for seed in experiment.seeds(2) for run in experiment.runs}
+    for folder, (run, seed) in done.items():
+        write_done(tmp_path / folder, run.launcher, seed, _runs.config_of(run, "tiny").to_dict())
+    rows = _summary.rows(name, experiment, tmp_path, experiment.seeds(2), {*done}, "python …")
+    assert len(rows) == len(experiment.effects) + sum(len(choice.runs) for choice in experiment.choices)
+    for row in rows:
+        assert row.get("seeds", [*experiment.seeds(2)]) == [*experiment.seeds(2)]
+        assert "{" not in row.get("label", "")
+    assert _summary.report(rows).startswith(f"## {name}: " if rows else "\n")
+    if experiment.panels:
+        sources = [
+            (tmp_path / _runs.folder(run, seed), legend, experiment.figure.titles or panel)
+            for panel, labelled in experiment.panels.items()
+            for legend, run in labelled.items()
+            for seed in experiment.seeds(2)
+        ]
+        drawn = _drawn.draw(*map(list, zip(*sources, strict=True)), experiment.figure.kinds)
+        assert not drawn.lacking
+        for kind, figure in drawn.figures.items():
+            titled = [axes.get_title() for axes in figure.axes if axes.get_title()]
+            if not kind.startswith(("training", "mask", "clients")):
+                assert len({*titled}) == len(titled) == len(experiment.panels)
+                labels = {text.get_text().partition(" (2 seeds)")[0] for text in figure.legends[0].get_texts()}
+                legends = {legend for labelled in experiment.panels.values() for legend in labelled}
+                assert len({*style.COLOURS}) >= len(legends), "a colour each"
+                assert len(labels) >= len(legends) - (kind == "perplexity_clients")
+            assert not any("{" in text.get_text() for legend in figure.legends for text in legend.get_texts())
+
+
+@pytest.mark.slow
+def test_all_experiments_from_end_to_end(world):
+    """Every run of every launcher for real at the smallest size, and every figure and table."""
+    settings = [f"--set={name}={value}" for name, value in SMALLEST.items()]
+    done = reproduce(world, "--experiment=all", "--seeds=1", "--jobs=2", *settings, workdir="all", timeout=3600)
+    assert done.returncode == 0, done.stderr
+    for name, experiment in EXPERIMENTS.items():
+        if not (experiment.within or experiment.choices):
+            assert any((world / "all" / "figures" / name).iterdir()), name
+    counts = Counter(row["experiment"] for row in rows(world, "all"))
+    assert counts == {
+        name: len(experiment.effects)
+        for name, experiment in EXPERIMENTS.items()
+        if experiment.effects and not experiment.within
+    }
 
 
 def test_tuning_marks_the_run_with_the_highest_score_and_keeps_other_rows(tmp_path):
@@ -223,7 +327,7 @@ def test_tuning_marks_the_run_with_the_highest_score_and_keeps_other_rows(tmp_pa
     name = "profit/tuning_fed_sgd_hhf"
     done = set()
     for run, score, loss in zip(
-        EXPERIMENTS[name].choice.runs, (0.4, 0.39, 0.3, 0.3, 0.2), (2, 1, 0, 1, 1), strict=True
+        EXPERIMENTS[name].choices[0].runs, (0.4, 0.39, 0.3, 0.3, 0.2), (2, 1, 0, 1, 1), strict=True
     ):
         done.add(_runs.folder(run, TUNING_SEED))
         write_run(tmp_path / _runs.folder(run, TUNING_SEED), rounds=[round_line(1, validation_score=score, loss=loss)])
@@ -235,14 +339,14 @@ def test_tuning_marks_the_run_with_the_highest_score_and_keeps_other_rows(tmp_pa
         (1.0, False),
         (10.0, False),
     ]
-    other = _summary.rows("perfit/metrics", EXPERIMENTS["perfit/metrics"], tmp_path, range(2), set(), "python …")
+    other = _summary.rows("perfit/figure8", EXPERIMENTS["perfit/figure8"], tmp_path, range(2), set(), "python …")
     _summary.write(tmp_path, [*other, *found[:1]])
     text = _summary.write(tmp_path, found)
     assert (
         "| 0.0316228                      | 0.39       | 0.3679             | best |" in text
-        and "perfit/metrics" not in text
+        and "perfit/figure8" not in text
     )
-    assert [row["experiment"] for row in rows(tmp_path, "")] == ["perfit/metrics"] * 2 + [name] * 5
+    assert [row["experiment"] for row in rows(tmp_path, "")] == ["perfit/figure8"] * 2 + [name] * 5
     assert "| -   | -   | -            | 0     | alike" in (tmp_path / "effects.md").read_text()
 
 

@@ -1,46 +1,71 @@
-"""PerFIT: the tables and figures of Section 5.2, with the names of configs/perfit/small.py."""
+"""PerFIT: the tables and figures of Section 5.2, with the names of configs/perfit/small.py.
+
+A table and the figure of its curves are one experiment. A part of it on one split stands alone too (`within`).
+"""
 
 import itertools
 from collections.abc import Iterable, Mapping
 
-from configs.experiments.types import Choice, Effect, Experiment, Run, against
+from configs.experiments.types import TUNING_SEED, Choice, Effect, Experiment, Figure, Run, against
 
-DOMAINS = ("medalpaca", "codealpaca", "mathinstruct")
 SPLITS = ("pathological", "dirichlet")
+DOLLY = {f"dolly,{split}": "lower" for split in SPLITS}
+DOMAINS = {"codealpaca,equal": "lower", "mathinstruct,equal": "lower"}
 EQUAL = {"FIT": "fit", "PerFIT R = 12": "perfit,r12", "PerFIT R = 16": "perfit,r16"}
 RATES = (1e-3, 10**-2.5, 1e-2, 10**-1.5, 1e-1)
 UNEQUAL = {"FIT": "fit,unequal", "PerFIT 1 - 0.75 - 0.5": "perfit,unequal"}
+KINDS = ("perplexity", "perplexity_clients")
+TITLE = "{data}, {split}"  # of a panel: the data are the scale's own
 
 
 def compared(
-    title: str, claim: str, settings: Iterable[str], methods: Mapping[str, str], says: str = "lower"
+    title: str,
+    claim: str,
+    panels: Mapping[str, str],
+    methods: Mapping[str, str],
+    titles: str = TITLE,
+    within: str = "",
 ) -> Experiment:
-    """Perplexity of each method against the first, on each data set and split."""
+    """Perplexity of each method against the first.
+
+    A panel is the names of data, split and others; with it stands what the paper says of the other methods.
+    """
     runs = {
-        setting: {label: Run("perfit_train", f"{setting},{names}") for label, names in methods.items()}
-        for setting in settings
+        panel: {
+            label: Run("perfit_train", ",".join((*panel.split(",")[:2], names, *panel.split(",")[2:])))
+            for label, names in methods.items()
+        }
+        for panel in panels
     }
-    return Experiment(
-        title,
-        claim,
-        tuple(effect for setting, labelled in runs.items() for effect in to_first(setting, labelled, says)),
-        figures={setting.replace(",", "-"): labelled for setting, labelled in runs.items()},
-    )
+    effects = (effect for panel, says in panels.items() for effect in to_first(titles, runs[panel], says))
+    return Experiment(title, claim, tuple(effects), figure=Figure(KINDS, runs, titles), within=within)
 
 
-def to_first(setting: str, runs: Mapping[str, Run], says: str) -> Iterable[Effect]:
+def to_first(panel: str, runs: Mapping[str, Run], says: str) -> Iterable[Effect]:
     """The effects of all runs against the first."""
     (first, baseline), *others = runs.items()
     for label, run in others:
-        yield from against(f"{setting.replace(',', ', ')}: {label}, {first}", run, baseline, perplexity=says)
+        yield from against(f"{panel}: {label}, {first}", run, baseline, perplexity=says)
+
+
+def on_splits(name: str, title: str, claim: str, methods: Mapping[str, str]) -> dict[str, Experiment]:
+    """On Dolly with both splits, and a part with each."""
+    whole = compared(title, claim, DOLLY, methods)
+    parts = {
+        f"{name}_{split}": compared(
+            f"{title}, {split}", claim, {f"dolly,{split}": "lower"}, methods, within=f"perfit/{name}"
+        )
+        for split in SPLITS
+    }
+    return {name: whole, **parts}
 
 
 def dispatch() -> Experiment:
-    """To everyone against to the selected."""
+    """To everyone against to the selected, which is the default."""
     methods = {"R = 12": "perfit,r12", "R = 16": "perfit,r16", "1 - 0.75 - 0.5": "perfit,unequal"}
     runs = {
-        (split, label, how): Run("perfit_train", f"dolly,{split},{names},{how}")
-        for split, (label, names), how in itertools.product(SPLITS, methods.items(), ("selected", "global"))
+        (split, label, to): Run("perfit_train", f"dolly,{split},{names}{',global' if to == 'global' else ''}")
+        for split, (label, names), to in itertools.product(SPLITS, methods.items(), ("selected", "global"))
     }
     return Experiment(
         "Dispatch",
@@ -56,10 +81,14 @@ def dispatch() -> Experiment:
                 perplexity="",
             )
         ),
-        figures={
-            split: {f"{label}, {how}": run for (part, label, how), run in runs.items() if part == split}
-            for split in SPLITS
-        },
+        figure=Figure(
+            KINDS,
+            {
+                split: {f"{label}, {to}": run for (part, label, to), run in runs.items() if part == split}
+                for split in SPLITS
+            },
+            TITLE,
+        ),
     )
 
 
@@ -72,27 +101,25 @@ def initialization() -> Experiment:
         ("PerFIT", "gaussian"): "perfit,r12",  # PerFIT's default
     }
     runs = {key: Run("perfit_train", f"dolly,pathological,{value}") for key, value in names.items()}
+    of_inits = (
+        effect
+        for label in ("FIT", "PerFIT")
+        for effect in against(
+            f"{label}: uniform, gaussian", runs[label, "uniform"], runs[label, "gaussian"], perplexity="lower"
+        )
+    )
+    of_methods = (
+        effect
+        for init in ("uniform", "gaussian")
+        for effect in against(f"{init}: PerFIT, FIT", runs["PerFIT", init], runs["FIT", init], perplexity="lower")
+    )
+    drawn = {"pathological": {f"{label}, {init}": run for (label, init), run in runs.items()}}
     return Experiment(
         "Initialization",
         "PerFIT, Section 5.2, Impact of Initialization: uniform is better than normal, and PerFIT better than FIT with "
         "either.",
-        (
-            *(
-                effect
-                for label in ("FIT", "PerFIT")
-                for effect in against(
-                    f"{label}: uniform, gaussian", runs[label, "uniform"], runs[label, "gaussian"], perplexity="lower"
-                )
-            ),
-            *(
-                effect
-                for init in ("uniform", "gaussian")
-                for effect in against(
-                    f"{init}: PerFIT, FIT", runs["PerFIT", init], runs["FIT", init], perplexity="lower"
-                )
-            ),
-        ),
-        figures={"initialization": {f"{label}, {init}": run for (label, init), run in runs.items()}},
+        (*of_inits, *of_methods),
+        figure=Figure(KINDS, drawn, TITLE),
     )
 
 
@@ -106,7 +133,8 @@ def tuning(label: str, names: str) -> Experiment:
         f"Learning rate of {label}",
         "PerFIT, Appendix C has 5e-5 for all methods. Here each has its own, the best of one grid, on clients, rows "
         "and masks of a seed that no effect is measured with.",
-        choice=Choice(tuple(grid), ("likelihood",)),
+        choices=(Choice(label, "pathological", tuple(grid), ("likelihood",)),),
+        own_seeds=(TUNING_SEED,),
     )
 
 
@@ -115,74 +143,71 @@ EXPERIMENTS = {
         "Domain-specific data, equal resources",
         "PerFIT, Table 1 and Figure 2: PerFIT's perplexity is lower than FIT's on CodeAlpaca and MathInstruct, and the "
         "same on MedAlpaca.",
-        [f"{data},equal" for data in DOMAINS],
+        {"medalpaca,equal": "alike", **DOMAINS},
         EQUAL,
     ),
-    "figure3": compared(
-        "Domain-specific data, unequal resources",
-        "PerFIT, Figure 3: PerFIT's perplexity is lower than FIT's.",
-        [f"{data},equal" for data in DOMAINS[1:]],
-        UNEQUAL,
+    **on_splits(
+        "table2",
+        "Dolly, equal resources",
+        "PerFIT, Table 2: PerFIT's perplexity is lower than FIT's on both splits, by 1 to 23 %.",
+        EQUAL,
     ),
-    **{
-        f"table2_{split}": compared(
-            "Dolly, equal resources",
-            "PerFIT, Table 2: PerFIT's perplexity is lower than FIT's on both splits, by 1 to 23 %.",
-            [f"dolly,{split}"],
-            EQUAL,
-        )
-        for split in SPLITS
-    },
     "table2_r16": compared(
         "Dolly, equal resources, the larger gain",
         "PerFIT, Table 2, one line: PerFIT's perplexity with R = 16 is lower than FIT's on the pathological split.",
-        ["dolly,pathological"],
+        {"dolly,pathological": "lower"},
         {label: EQUAL[label] for label in ("FIT", "PerFIT R = 16")},
+        within="perfit/table2",
     ),
-    **{
-        f"figure4_{split}": compared(
-            "Higher sparsity",
-            "PerFIT, Figure 4: PerFIT's perplexity is lower than FIT's from rank 24 too.",
-            [f"dolly,{split}"],
-            {**EQUAL, "PerFIT R = 24": "perfit,r24"},
-        )
-        for split in SPLITS
-    },
-    **{
-        f"table3_{split}": compared(
-            "Dolly, unequal resources",
-            "PerFIT, Table 3 and Figure 5: PerFIT's perplexity is lower than FIT's on both splits, by 2 to 12 %.",
-            [f"dolly,{split}"],
-            UNEQUAL,
-        )
-        for split in SPLITS
-    },
-    **{
-        f"figure6_{share}": compared(
-            f"{share[1:]} % of the clients in a round",
-            "PerFIT, Figure 6: PerFIT's perplexity is not above FIT's with 5 % and with 20 % of the clients a round.",
-            ["dolly,dirichlet"],
-            {label: f"{names},{share}" for label, names in EQUAL.items()},
-            "not higher",
-        )
-        for share in ("k5", "k20")
-    },
+    "figure3": compared(
+        "Domain-specific data, unequal resources",
+        "PerFIT, Figure 3: PerFIT's perplexity is lower than FIT's on CodeAlpaca and MathInstruct.",
+        DOMAINS,
+        UNEQUAL,
+    ),
+    "figure4": compared(
+        "Higher sparsity",
+        "PerFIT, Figure 4: PerFIT's perplexity is lower than FIT's from rank 24 too.",
+        DOLLY,
+        {**EQUAL, "PerFIT R = 24": "perfit,r24"},
+    ),
+    **on_splits(
+        "table3",
+        "Dolly, unequal resources",
+        "PerFIT, Table 3 and Figure 5: PerFIT's perplexity is lower than FIT's on both splits, by 2 to 12 %.",
+        UNEQUAL,
+    ),
+    "figure6": compared(
+        "Few and many clients in a round",
+        "PerFIT, Figure 6: PerFIT's perplexity is not above FIT's with 5 % and with 20 % of the clients a round.",
+        {"dolly,dirichlet,k5": "not higher", "dolly,dirichlet,k20": "not higher"},
+        EQUAL,
+        f"{TITLE}, {{clients_per_round}} of {{clients}} clients a round",
+    ),
     "figure7": Experiment(
         "Similarity of masks",
         "PerFIT, Figure 7: masks differ between clients, about as much for all pairs.",
-        figures={split: {"PerFIT R = 16": Run("perfit_train", f"dolly,{split},perfit,r16")} for split in SPLITS},
+        figure=Figure(
+            ("mask_similarity",),
+            {split: {"PerFIT R = 16": Run("perfit_train", f"dolly,{split},perfit,r16")} for split in SPLITS},
+            TITLE,
+        ),
     ),
-    "metrics": compared(
+    "figure8": compared(
         "Importance metric",
         "PerFIT, Figure 8: first, second and mixed importance train alike.",
-        ["dolly,pathological"],
+        {"dolly,pathological": "alike"},
         {"first": "perfit,r16", "second": "perfit,r16,second", "mixed": "perfit,r16,mixed"},
-        "alike",
     ),
-    "dispatch": dispatch(),
     "initialization": initialization(),
+    "dispatch": dispatch(),
     **{
         f"tuning_{names.replace(',', '_')}": tuning(label, names)
         for label, names in (*EQUAL.items(), *[*UNEQUAL.items()][1:])
     },
+}
+ALIASES = {
+    "figure2": ("table1",),
+    "figure5": ("table3",),
+    "metrics": ("figure8",),
 }

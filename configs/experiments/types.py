@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 TUNING_SEED = 1000  # of searches for learning rates: none of those that effects are measured with
+# Wall time of an experiment divided by its runs, with --jobs=2 on two CPU cores, compiling included; what --list
+# expects. By scale, where it has been measured.
+SECONDS_A_RUN = {"tiny": 15}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Effect:
     b: Run
     measure: str
     paper: str = ""  # what the paper says of A, beside B: higher, lower, alike, …; nothing where it does not say
-    points: tuple[str, str] = ("epoch", "epoch")  # of A and B: along epochs, or along alpha of model averaging
+    points: tuple[str, str] = ("epoch", "epoch")  # of A and B: along epochs, along alpha of model averaging, the genie
 
 
 @dataclass(frozen=True)
@@ -42,31 +45,58 @@ class Choice:
     With a second measure: of the runs within 5 % of the highest, the one that is highest there.
     """
 
+    line: str  # where it stands in the paper's table
+    column: str
     runs: tuple[Run, ...]
     measures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Figure:
+    """What is drawn or tabulated, in panels side by side.
+
+    Titles, legends and the labels of effects may name fields of the run's config in braces, as in "rate
+    {personalize.optimizer.learning_rate:.2g}": what they hold is the scale's own.
+    """
+
+    kinds: tuple[str, ...]  # as launch/plot.py calls them
+    panels: Mapping[str, Mapping[str, Run]] = field(default_factory=dict)  # name -> legend -> run; none: of the data
+    titles: str = ""  # of the panels; their names without
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """What is run, compared and drawn for one claim."""
+    """What is run, compared and drawn for one figure, table or claim."""
 
     title: str
     claim: str  # what the paper says, and where
     effects: tuple[Effect, ...] = ()
-    choice: Choice | None = None
-    figures: Mapping[str, Mapping[str, Run]] = field(default_factory=dict)  # folder -> legend -> run
+    choices: tuple[Choice, ...] = ()
+    figure: Figure | None = None
+    own_seeds: tuple[int, ...] = ()  # whatever number of seeds is asked for
+    within: str = ""  # the experiment that holds all of this one's runs; "all" leaves this one out
 
-    def seeds(self, count: int) -> range:
+    def seeds(self, count: int) -> tuple[int, ...]:
         """The seeds that it is run with where effects are wanted over so many."""
-        return range(TUNING_SEED, TUNING_SEED + 1) if self.choice else range(count)
+        return self.own_seeds or tuple(range(count))
 
     @property
     def runs(self) -> tuple[Run, ...]:
         """Every run once, what a run starts from before it."""
         named = [run for effect in self.effects for run in (effect.a, effect.b)]
-        named += [run for figure in self.figures.values() for run in figure.values()]
-        named += self.choice.runs if self.choice else ()
+        named += [run for panel in self.panels.values() for run in panel.values()]
+        named += [run for choice in self.choices for run in choice.runs]
         return tuple(dict.fromkeys(each for run in named for each in (run.start, run) if each))
+
+    @property
+    def panels(self) -> Mapping[str, Mapping[str, Run]]:
+        """Those of its figure."""
+        return self.figure.panels if self.figure else {}
+
+    @property
+    def of_data(self) -> bool:
+        """Whether it shows Profit's prepared data, and needs no run."""
+        return self.figure is not None and not self.panels
 
 
 def against(

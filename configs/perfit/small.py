@@ -6,7 +6,7 @@
         --config.data=dolly:FILE --workdir=runs/perfit-r16
     python launch/plot.py --workdir=runs/fit,runs/perfit-r16 --out=figures
 
-The argument is a list of names, each of which sets a field; configs/experiments.py lists the runs of each table and
+The argument is a list of names, each of which sets a field; configs/experiments lists the runs of each table and
 figure.
 
     dolly medalpaca codealpaca mathinstruct     data

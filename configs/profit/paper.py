@@ -41,13 +41,19 @@ PERSONALIZATION = {
     "high,fed_sgd_lb": 1e-3,
     "low": 1e-1,
     "low,mhf,fed_avg_sgd": 1e-2,
-    "rate_small": 1e-2,  # Figure 3, left
+    "rate_small": 1e-3,  # Figure 3 (left) has these beside that of high
+    "rate_medium": 1e-1,
     "rate_large": 10**-0.5,
+    "sgd": 10.0,  # Figure 10 tells none; this is Table 2's of SGD on HHF-SNI's clients
 }
 
 SETTINGS = {
     "low": {"personalize.epochs": 10, "personalize.evaluate_every": 1},
-    "rate_large": {"personalize.epochs": 20, "personalize.evaluate_every": 1},
+    # Figure 3 (left): the two largest rates
+    **{name: {"personalize.epochs": 20, "personalize.evaluate_every": 1} for name in ("rate_medium", "rate_large")},
+    "few": {"personalize.train_examples": 64},  # Figures 11 and 12
+    "few,high": {"personalize.epochs": 224, "personalize.evaluate_every": 8},
+    "few,low": {"personalize.epochs": 30, "personalize.evaluate_every": 3},
     "l2": {"personalize.l2": 1e-3},  # Figure 5
     "average": {"personalize.average": tuple(alpha / 10 for alpha in range(11))},
 }

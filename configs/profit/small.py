@@ -12,7 +12,9 @@ The argument, --config=configs/profit/small.py:mhf,fed_sgd,low, is a list of nam
     fed_avg_adam fed_avg_sgd fed_sgd fed_sgd_lb centralized    algorithm; all see as many examples
     length5 length20                                           rows of the prompt, 10 without
     high low                                                   stage 2 with many epochs or few, each with its rate
-    rate_small rate_large                                      stage 2 with another rate
+    rate_small rate_medium rate_large                          stage 2 with another rate
+    sgd                                                        stage 2 with SGD, and its rate
+    few                                                        stage 2 on a quarter of the training examples
     l2 average freeze_first freeze_last                        stage 2's heuristics
     random_gaussian random_word no_prompt few_shot             stage 2's baselines
     validation                                                 stage 2 on the validation clients, to tune
@@ -44,6 +46,7 @@ NAMES = {
     "freeze_last": {"personalize.freeze_last": 8},
     **{name: {"personalize.start": name} for name in ("random_gaussian", "random_word", "no_prompt", "few_shot")},
     "validation": {"personalize.split": "validation"},
+    "sgd": {"personalize.optimizer.name": "sgd"},
 }
 
 # (server, client) learning rates of stage 1; FedSGD and centralized training have the server's alone.
@@ -55,9 +58,12 @@ TRAINING = {
     "centralized": (0.3, None),
 }
 # Learning rates of stage 2.
-PERSONALIZATION = {"high": 0.1, "low": 0.5, "rate_small": 0.02, "rate_large": 0.5}
+PERSONALIZATION = {"high": 0.1, "low": 0.5, "rate_small": 0.02, "rate_medium": 0.2, "rate_large": 0.5, "sgd": 0.1}
 SETTINGS = {
     "low": {"personalize.epochs": 4, "personalize.evaluate_every": 1},
+    "few": {"personalize.train_examples": 16},
+    "few,high": {"personalize.epochs": 22, "personalize.evaluate_every": 4},
+    "few,low": {"personalize.epochs": 12, "personalize.evaluate_every": 3},
     "l2": {"personalize.l2": 0.1},
     "length20": {"row_widths": (176,)},
 }

@@ -21,8 +21,12 @@ TRAINING = {
 }
 # Learning rates of stage 2, one for all starts, so that starts alone are compared.
 PERSONALIZATION = {"high": 0.1, "low": 10**-0.5, "rate_small": 10**-1.5, "rate_large": 1.0}
+PERSONALIZATION |= {"rate_medium": 10**-0.5, "sgd": 1.0}  # not searched
 SETTINGS = {
     "low": {"personalize.epochs": 4},
+    "few": {"personalize.train_examples": 8},
+    "few,high": {"personalize.epochs": 15, "personalize.evaluate_every": 3},
+    "few,low": {"personalize.epochs": 12, "personalize.evaluate_every": 3},
     "l2": {"personalize.l2": 0.1},
     "length20": {"row_widths": (96,)},
 }

@@ -50,7 +50,10 @@ def choose_test_clients(
     global_examples: int = 2048,
     seed: int = 0,
 ) -> TestClients:
-    """Draws `count` clients uniformly, splits their examples, and draws the global set from all their test examples."""
+    """Draws `count` clients uniformly, splits their examples, and draws the global set from all their test examples.
+
+    The test sets do not depend on `train_examples`, and fewer of those are among more (Figure 11 compares them).
+    """
     if count > len(clients):
         raise InputError(f"{count} test clients are asked for, but the data set has {len(clients)}")
     if global_examples > count * test_examples:
@@ -67,8 +70,8 @@ def choose_test_clients(
                 f"test_examples = {needed}; lower one of them or prepare the data with larger chunks"
             )
         order = rng.generator(seed, "test split", number).permutation(len(own))
-        train.append([own[i] for i in order[:train_examples]])
-        test.append([own[i] for i in order[train_examples:needed]])
+        test.append([own[i] for i in order[:test_examples]])
+        train.append([own[i] for i in order[test_examples:needed]])
     pool = [example for own in test for example in own]
     chosen = rng.generator(seed, "global set").choice(len(pool), global_examples, replace=False)
     return TestClients(numbers, train, test, [pool[i] for i in np.sort(chosen)])

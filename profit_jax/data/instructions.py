@@ -4,6 +4,7 @@
     load("codealpaca:…/code_alpaca_20k.json")  # a copy of it
     load("…/mine.jsonl", category="topic")  # any file whose columns have usual names
     load("tiny")  # the embedded set, generated: Dolly's columns and categories, and no download
+    load("tiny:open_qa")  # one category of it, in the place of a set of one domain
 
 A category, where a set has one, becomes the task type of its examples.
 """
@@ -98,8 +99,8 @@ def load(data: str, *, rows: int = 0, seed: int = 0, category: str = "") -> Inst
     """Loads a set as examples, in the source's order; rows with a blank instruction or response are left out.
 
     Args:
-      data: a name of `SETS`, which is fetched from the hub; `tiny`, the embedded set; a file (.json, .jsonl, .parquet
-        or .csv); or `name:file`, a file with the columns of that set.
+      data: a name of `SETS`, which is fetched from the hub; `tiny`, the embedded set, or `tiny:category`; a file
+        (.json, .jsonl, .parquet or .csv); or `name:file`, a file with the columns of that set.
       rows: so many at random, without replacement; 0, or more than there are, means all.
       seed: of that draw.
       category: the column that holds the category, where it is not the usual one.
@@ -108,16 +109,16 @@ def load(data: str, *, rows: int = 0, seed: int = 0, category: str = "") -> Inst
       UserWarning: rows were left out.
 
     Raises:
-      InputError: no such set or file, one that cannot be read or reached, a missing column, a value that is not text,
-        or no row to use.
+      InputError: no such set, file or category, one that cannot be read or reached, a missing column, a value that is
+        not text, or no row to use.
     """
     if rows < 0:
         raise InputError(f"rows = {rows}: give how many rows to draw, or 0 for all")
     name, colon, file = data.partition(":")
-    published = SETS.get("dolly" if data == "tiny" else name)
+    published = SETS.get("dolly" if name == "tiny" else name)
     path = Path(file if published else data)
-    if data == "tiny":
-        table, where = _embedded(), "tiny"
+    if name == "tiny":
+        table, where = _embedded(file if colon else None), data
     elif published and not colon:
         table, where = _from_hub(name, published), published.hub
     else:
@@ -145,12 +146,15 @@ def load(data: str, *, rows: int = 0, seed: int = 0, category: str = "") -> Inst
     return Instructions(tuple(examples), len(dropped), dropped[0] if dropped else None)
 
 
-def _embedded() -> datasets.Dataset:
+def _embedded(category: str | None) -> datasets.Dataset:
     import datasets
 
     from profit_jax.data import tiny  # here, because its pretraining text is in this module's template
 
-    return datasets.Dataset.from_list(tiny.instructions())
+    if category is not None and category not in tiny.CATEGORIES:
+        raise InputError(f"tiny:{category}: no such category; the embedded set has {', '.join(tiny.CATEGORIES)}")
+    rows = tiny.instructions()
+    return datasets.Dataset.from_list([row for row in rows if category in (None, row["category"])])
 
 
 def _from_hub(name: str, published: Published) -> datasets.Dataset:

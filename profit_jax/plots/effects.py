@@ -4,10 +4,12 @@ Differences are paired by seed: a seed draws the same clients, examples and star
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
+
+Name = TypeVar("Name")  # of what is compared
 
 CONFIDENCE = 0.95
 # What is found of A, beside B, where a paper is right.
@@ -87,7 +89,7 @@ def agreement(paper: str, found: str) -> str:
     return "otherwise" if found != "not told apart" else "not told apart"
 
 
-def best(values: Mapping[str, Sequence[float]]) -> str:
+def best(values: Mapping[Name, Sequence[float]]) -> Name:
     """The name with the highest value; with second values, of those within 5 % of it the one highest there."""
     highest = max(each[0] for each in values.values())
     good = [name for name, each in values.items() if each[0] >= (1 - TOLERANCE) * highest]

@@ -42,9 +42,9 @@ def divergences(partitions: Mapping[str, Mapping[str, float]]) -> Figure:
                     axes.text(
                         place, 0.01, "0", color=style.colour(index), ha="center", transform=axes.get_xaxis_transform()
                     )
-        axes.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
+        axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
         axes.set_ylabel("mean KL divergence (nats)")
         axes.set_xlim(-0.6, len(names) - 0.4)
         axes.grid(False, axis="x")
-        style.legend(figure, axes)
+        style.legend(figure, [axes])
     return figure

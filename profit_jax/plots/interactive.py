@@ -80,18 +80,18 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
     return _data("epoch", lines, mean) | {"average": average}
 
 
-def panels(labels: Sequence[str], kind: Sequence[tuple[str, str, bool]], clients: int) -> list[Panel]:
+def panels(places: Mapping[str, int], kind: Sequence[tuple[str, str, bool]], clients: int) -> list[Panel]:
     """Charts side by side, with the same runs in the same colours.
 
     Args:
-      labels: the runs' names, each once.
+      places: the runs' names, and the place of each among colours and markers.
       kind: `PERSONALIZATION` or `PERPLEXITY`.
       clients: how many thin curves a chart will hold; the more, the fainter each.
     """
-    return [_panel(labels, *axes, alpha=max(0.08, min(0.3, 24 / clients))) for axes in kind]
+    return [_panel(places, *axes, alpha=max(0.08, min(0.3, 24 / clients))) for axes in kind]
 
 
-def _panel(labels: Sequence[str], x: str, y: str, log: bool, alpha: float) -> Panel:
+def _panel(places: Mapping[str, int], x: str, y: str, log: bool, alpha: float) -> Panel:
     chart = figure(
         height=HEIGHT,
         sizing_mode="stretch_width",
@@ -112,7 +112,7 @@ def _panel(labels: Sequence[str], x: str, y: str, log: bool, alpha: float) -> Pa
     if x != "local":
         chart.xaxis.ticker.min_interval = 1
     sources = {}
-    for index, label in enumerate(labels):
+    for label, index in places.items():
         own = {part: ColumnDataSource({"x": [], "y": []}) for part in ("clients", "average", "mean")}
         own["focus"] = ColumnDataSource({"x": [], "y": [], "size": []})
         colour, marker = style.colour(index), MARKERS[index % len(MARKERS)]

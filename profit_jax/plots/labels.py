@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from profit_jax.errors import InputError
 from profit_jax.plots.records import Record, read_json
 
@@ -40,6 +42,24 @@ def of(workdirs: Sequence[Path]) -> list[str]:
             apart = [f"{name.replace('_', ' ')} {configs[index][name]}" for name in varied if name in configs[index]]
             names[index] = ", ".join([names[index], *apart])
     return names
+
+
+def filled(label: str, config: Record) -> str:
+    """A label with the values of the fields that it names in braces; of data that are a file, the file's name.
+
+    >>> filled("rate {optimizer.learning_rate:.2g}", {"optimizer": {"learning_rate": 10**-1.5}})
+    'rate 0.032'
+
+    Raises:
+      InputError: the config has no such field.
+    """
+    fields = ConfigDict(config)
+    if "data" in fields:
+        fields.data = Path(fields.data).name
+    try:
+        return label.format(**fields)
+    except (AttributeError, IndexError, KeyError, ValueError):
+        raise InputError(f"{label!r} names in braces what is no field of the run's config.json") from None
 
 
 def _setting(folder: Path, config: Record) -> str:

@@ -11,6 +11,10 @@ Of personalization (`clients.jsonl`, means over clients, along epochs or along a
     epochs_to_local  the epochs until the level is reached (of averaging: alpha)
     start_local      the scores at the first point
     start_global
+    local_p10        percentiles over clients of the scores at the last point
+    local_p90
+    global_p10
+    global_p90
 
 Of training (`metrics.jsonl`, Frobenius norms):
 
@@ -34,7 +38,7 @@ import numpy as np
 from profit_jax.errors import InputError
 from profit_jax.plots import perplexity, tradeoff, training
 from profit_jax.plots.records import Run
-from profit_jax.plots.tradeoff import Curve
+from profit_jax.plots.tradeoff import Curve, Statistic
 
 LEVEL = 0.95  # of the smaller best local score
 POINTS = 101  # at which a curve is read on its way
@@ -51,11 +55,14 @@ def measure(name: str, run: Run, point: str = "epoch") -> float:
         return AT_LEVEL[name](own, own.local[0], LEVEL * own.local.max())
     if name in ALONG:
         return float(ALONG[name](curve(run, point)))
+    if name in PERCENTILES:
+        score, percent = PERCENTILES[name]
+        return float(getattr(curve(run, point, tradeoff.percentile(percent)), score)[-1])
     if name in TRAINING:
         return float(TRAINING[name](run))
     if name in PERPLEXITY:
         return PERPLEXITY[name](float(np.mean([line["perplexity"] for line in perplexity.last_round(run)])))
-    raise InputError(f"unknown measure {name!r}; known: {', '.join((*ALONG, *AT_LEVEL, *TRAINING, *PERPLEXITY))}")
+    raise InputError(f"unknown measure {name!r}; known: {', '.join(KNOWN)}")
 
 
 def both(name: str, a: Run, b: Run, points: tuple[str, str] = ("epoch", "epoch")) -> tuple[float, float]:
@@ -71,16 +78,16 @@ def both(name: str, a: Run, b: Run, points: tuple[str, str] = ("epoch", "epoch")
     return tuple(AT_LEVEL[name](each, start, level) for each in curves)
 
 
-def curve(run: Run, point: str = "epoch") -> Curve:
-    """The run's means over clients.
+def curve(run: Run, point: str = "epoch", statistic: Statistic = np.mean) -> Curve:
+    """The run's means over clients, or another statistic of them.
 
     Raises:
       InputError: it has no such points.
     """
-    means = tradeoff.curve(run, point)
-    if not means.steps.size:
+    found = tradeoff.curve(run, point, statistic)
+    if not found.steps.size:
         raise InputError(f"{run.label}: no point {point!r} is recorded of every client")
-    return means
+    return found
 
 
 def at_level(curve: Curve, values: np.ndarray, level: float) -> float:
@@ -125,6 +132,11 @@ ALONG: dict[str, Callable[[Curve], float]] = {
     "start_local": lambda curve: curve.local[0],
     "start_global": lambda curve: curve.robust[0],
 }
+PERCENTILES = {
+    f"{score}_p{percent}": (field, percent)
+    for score, field in (("local", "local"), ("global", "robust"))
+    for percent in (10, 90)
+}
 TRAINING: dict[str, Callable[[Run], float]] = {
     "validation": lambda run: series(run, "validation_score").max(),
     "likelihood_trained": lambda run: np.exp(-second_half(series(run, "loss")).mean()),
@@ -137,3 +149,4 @@ PERPLEXITY: dict[str, Callable[[float], float]] = {
     "perplexity": lambda perplexity: perplexity,
     "likelihood": lambda perplexity: 1 / perplexity,
 }
+KNOWN = (*ALONG, *AT_LEVEL, *PERCENTILES, *TRAINING, *PERPLEXITY)

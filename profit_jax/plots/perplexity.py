@@ -8,7 +8,7 @@ Runs that share a label are seeds of one setting: what is drawn and reported is 
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 from profit_jax.errors import InputError
 from profit_jax.plots import style
 from profit_jax.plots.effects import interval
-from profit_jax.plots.records import Record, Run
+from profit_jax.plots.records import Panels, Record, Run
 
 SIZE = (6.2, 4.2)  # inches: the curves lie close to each other
 
@@ -70,7 +70,7 @@ def by_setting(runs: Iterable[Run]) -> list[Setting]:
     return [_setting(label, seeds) for label, seeds in groups.items()]
 
 
-def curves(settings: Sequence[Setting], title: str = "") -> Figure:
+def curves(panels: Mapping[str, Sequence[Setting]]) -> Figure:
     """PerFIT, Figures 2 to 6 and 8: mean personalized perplexity over clients, by round; round 0 is before training.
 
     One line a setting. With several seeds the line is their mean and the light band reaches from the lowest to the
@@ -78,63 +78,60 @@ def curves(settings: Sequence[Setting], title: str = "") -> Figure:
     axis, the axis ends below its top, and its label tells how high it was: settings differ by few percent after
     training, which neither an axis that holds the start nor a log scale would show.
 
+    Args:
+      panels: title -> settings.
+
     Raises:
-      InputError: no setting.
+      InputError: a panel without a setting.
     """
-    _check(settings)
+    for settings in panels.values():
+        _check(settings)
     with style.look():
-        figure, (axes,) = style.panels(size=SIZE)
-        for index, setting in enumerate(settings):
-            look = {"color": style.colour(index), "marker": style.marker(index)}
-            seeds = len(setting.runs)
-            name = f"{setting.label} ({seeds} seeds)" if seeds > 1 else setting.label
-            axes.plot(setting.rounds, setting.values.mean(axis=0), ms=3.5, label=name, **look)
-            if seeds > 1:
-                band = (setting.values.min(axis=0), setting.values.max(axis=0))
-                axes.fill_between(setting.rounds, *band, color=style.colour(index), alpha=0.2, lw=0)
-        if any(len(setting.runs) > 1 for setting in settings):
-            axes.fill_between([], [], color="0.8", lw=0, label="lowest to highest seed")
-        axes.set(xlabel="round", ylabel="mean personalized perplexity", title=title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _cut_fall(axes, settings)
-        style.legend(figure, axes)
+        figure, every = style.panels(len(panels), size=style.PANEL if len(panels) > 1 else SIZE)
+        places = style.places(panels)
+        for axes, (title, settings) in zip(every, panels.items(), strict=True):
+            for setting in settings:
+                _draw(axes, setting, places[setting.label])
+            axes.set(xlabel="round", title=title)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _cut_fall(axes, settings)
+        every[0].set_ylabel("mean personalized perplexity")
+        if any(len(setting.runs) > 1 for settings in panels.values() for setting in settings):
+            every[-1].fill_between([], [], color="0.8", lw=0, label="lowest to highest seed")
+        style.legend(figure, every)
     return figure
 
 
-def clients(baseline: Run, runs: Sequence[Run]) -> Figure:
-    """Each client's last perplexity in a baseline (x) and in other runs (y); under the diagonal is better.
+def clients(panels: Panels) -> Figure:
+    """Each client's last perplexity in a panel's first run (x) and in its others (y); under the diagonal is better.
 
     One point a client and run, each at the run's last round that every client has reached. Both axes are logarithmic
     with the same limits: a distance from the diagonal is a ratio, wherever it stands. PerFIT's Tables 1 to 3 compare
     the means over these clients.
 
     Raises:
-      InputError: no run, one without perplexities, or a run that has measured other clients or test rows.
+      InputError: no run but the first, one without perplexities, or one that has measured other clients or test rows.
     """
-    _check(runs)
-    across = last_round(baseline)
+    for _, *runs in panels.values():
+        _check(runs)
     with style.look():
-        figure, (axes,) = style.panels(size=(5.0, 4.6))
-        for index, run in enumerate(runs, start=1):
-            if not same_clients(baseline, run):
-                raise InputError(f"{run.label}: other clients or test rows than {baseline.label}")
-            look = {"color": style.colour(index), "marker": style.marker(index)}
-            points = [
-                (line["perplexity"], other["perplexity"]) for line, other in zip(across, last_round(run), strict=True)
-            ]
-            axes.scatter(*zip(*points, strict=True), s=18, alpha=0.7, lw=0, label=run.label, **look)
-        axes.set(xscale="log", yscale="log", xlabel=f"perplexity, baseline: {baseline.label}", ylabel="perplexity")
-        limits = (min(*axes.get_xlim(), *axes.get_ylim()), max(*axes.get_xlim(), *axes.get_ylim()))
-        axes.plot(limits, limits, color="0.5", lw=0.8, zorder=1)
-        axes.set(xlim=limits, ylim=limits, aspect="equal")
-        decades = np.log10(limits[1] / limits[0])
-        ticks = (1, 1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=ticks))
-            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.set_minor_locator(NullLocator())
-        axes.set_title("under the diagonal: better than the baseline")
-        style.legend(figure, axes)
+        figure, every = style.panels(len(panels), size=(5.0, 4.6))
+        places = style.places(panels)
+        for axes, (title, (baseline, *runs)) in zip(every, panels.items(), strict=True):
+            across = last_round(baseline)
+            for run in runs:
+                if not same_clients(baseline, run):
+                    raise InputError(f"{run.label}: other clients or test rows than {baseline.label}")
+                look = {"color": style.colour(places[run.label]), "marker": style.marker(places[run.label])}
+                points = [
+                    (line["perplexity"], other["perplexity"])
+                    for line, other in zip(across, last_round(run), strict=True)
+                ]
+                axes.scatter(*zip(*points, strict=True), s=18, alpha=0.7, lw=0, label=run.label, **look)
+            axes.set(xlabel=f"perplexity, baseline: {baseline.label}", title=title)
+            _diagonal(axes)
+        every[0].set_ylabel("perplexity (under the diagonal: better than the baseline)")
+        style.legend(figure, every)
     return figure
 
 
@@ -220,6 +217,30 @@ def last_round(run: Run) -> list[Record]:
     """Records by client at the last round that every client has reached."""
     complete = _complete(run)
     return complete[max(complete)]
+
+
+def _draw(axes: Axes, setting: Setting, place: int) -> None:
+    """A setting's line and band."""
+    look, count = {"color": style.colour(place), "marker": style.marker(place)}, len(setting.runs)
+    name = f"{setting.label} ({count} seeds)" if count > 1 else setting.label
+    axes.plot(setting.rounds, setting.values.mean(axis=0), ms=3.5, label=name, **look)
+    if count > 1:
+        band = (setting.values.min(axis=0), setting.values.max(axis=0))
+        axes.fill_between(setting.rounds, *band, color=look["color"], alpha=0.2, lw=0)
+
+
+def _diagonal(axes: Axes) -> None:
+    """Makes both axes logarithmic with the same limits, and draws where they are equal."""
+    axes.set(xscale="log", yscale="log")
+    limits = (min(*axes.get_xlim(), *axes.get_ylim()), max(*axes.get_xlim(), *axes.get_ylim()))
+    axes.plot(limits, limits, color="0.5", lw=0.8, zorder=1)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    decades = np.log10(limits[1] / limits[0])
+    ticks = (1, 1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=ticks))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
 
 
 def _cut_fall(axes: Axes, settings: Sequence[Setting]) -> None:

@@ -10,7 +10,7 @@ import json
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +42,8 @@ CLIENT_FIELDS = (
     "global_weight",
 )
 PERPLEXITY_FIELDS = ("round", "client", "group", "nll", "tokens", "perplexity")
+COUNTED = ("instances", "tasks", "task_types")  # of a client, in `statistics.json`
+STATISTICS = ("clients", *(name for column in COUNTED for name in (column, f"{column}_std")))
 POINTS = ("epoch", "average", "genie")
 OPTIONAL_NUMBERS = ("train_loss",)
 
@@ -55,11 +57,15 @@ class Run:
     rounds: tuple[Record, ...]  # stage 1, by round
     clients: tuple[Record, ...]  # stage 2, by client and evaluation point
     perplexities: tuple[Record, ...]  # PerFIT, by round and client; round 0 is before training
+    seeds: tuple["Run", ...] = ()  # of a mean over seeds, the run of each
 
     @property
     def perfit(self) -> bool:
         """Whether this is a run of PerFIT or of one of its baselines, FIT and local training."""
         return self.config.get("stage") == "perfit"
+
+
+Panels = Mapping[str, Sequence[Run]]  # what is drawn side by side: title -> runs
 
 
 class Similarity(NamedTuple):
@@ -157,6 +163,24 @@ def read_divergences(path: str | Path) -> dict[str, dict[str, float]]:
         divergences[partition] = statistics.get("kl_divergence")
         _check(divergences[partition], divergences[partition] or (), f"{path}, {partition}, kl_divergence")
     return divergences
+
+
+def read_statistics(path: str | Path) -> dict[str, Record]:
+    """Reads the numbers of Profit's Table 1 from `statistics.json`: partition -> column -> number.
+
+    Raises:
+      InputError: no such file, not JSON, or a partition without them.
+    """
+    table = {}
+    for partition, statistics in read_json(path).items():
+        where = f"{path}, {partition}"
+        _check(statistics, ("clients",), where)
+        table[partition] = {"clients": statistics["clients"]}
+        for column in COUNTED:
+            spread = statistics.get(column)
+            _check(spread, ("mean", "std"), f"{where}, {column}")
+            table[partition] |= {column: spread["mean"], f"{column}_std": spread["std"]}
+    return table
 
 
 def read_similarity(path: str | Path) -> Similarity:

@@ -12,7 +12,7 @@ def pool(runs: Sequence[Run]) -> Run:
     """One run whose clients are those of all, and whose rounds are the means over them.
 
     Every seed has as many clients, so a mean over the pooled ones is the mean over seeds of the means over clients.
-    Rounds that not every run has reached are left out.
+    Rounds that not every run has reached are left out. The runs themselves stand in `seeds`.
     """
     apart = 1 + max((line["client"] for run in runs for line in run.clients), default=0)
     clients = [
@@ -21,7 +21,7 @@ def pool(runs: Sequence[Run]) -> Run:
     by_round = [{line["round"]: line for line in run.rounds} for run in runs]
     common = sorted(set.intersection(*map(set, by_round)))
     rounds = [_mean([each[number] for each in by_round]) for number in common]
-    return replace(runs[0], clients=tuple(clients), rounds=tuple(rounds))
+    return replace(runs[0], clients=tuple(clients), rounds=tuple(rounds), seeds=tuple(runs))
 
 
 def _mean(lines: Sequence[Record]) -> Record:

@@ -3,9 +3,10 @@
 Figures are drawn without pyplot: no global state, no window, nothing to close.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -36,6 +37,14 @@ SETTINGS = {
 }
 
 
+class Labelled(Protocol):
+    """What is drawn under a name."""
+
+    @property
+    def label(self) -> str:
+        """Its name in the legend."""
+
+
 def colour(index: int) -> str:
     """The colour of the run at a place in the list of runs."""
     return COLOURS[index % len(COLOURS)]
@@ -59,14 +68,20 @@ def panels(count: int = 1, size: tuple[float, float] = PANEL, sharey: bool = Fal
     return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
 
 
-def legend(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """Puts the legend of `axes` under the figure, where it can cover no data, and makes the figure taller for it."""
-    handles, labels = axes.get_legend_handles_labels()
+def places(panels: Mapping[str, Sequence[Labelled]]) -> dict[str, int]:
+    """Label -> its place, the same in every panel: for its colour and marker."""
+    labels = dict.fromkeys(one.label for drawn in panels.values() for one in drawn)
+    return {label: place for place, label in enumerate(labels)}
+
+
+def legend(figure: Figure, axes: Iterable[Axes], columns: int = 3) -> None:
+    """Puts one legend of all `axes` under the figure, where it covers no data, and makes the figure taller for it."""
+    handles = {label: handle for each in axes for handle, label in zip(*each.get_legend_handles_labels(), strict=True)}
     width, height = figure.get_size_inches()
-    fitting = int(width * CHARACTERS) // (max(map(len, labels)) + 7)
-    columns = max(1, min(columns, fitting, len(labels)))
-    figure.set_size_inches(width, height + 0.2 * -(-len(labels) // columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    fitting = int(width * CHARACTERS) // (max(map(len, handles)) + 7)
+    columns = max(1, min(columns * len(figure.axes), fitting, len(handles)))
+    figure.set_size_inches(width, height + 0.2 * -(-len(handles) // columns))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
 
 
 def save(figure: Figure, stem: str | Path) -> list[Path]:

@@ -15,11 +15,13 @@ from matplotlib.figure import Figure
 
 from profit_jax.errors import InputError
 from profit_jax.plots import style
-from profit_jax.plots.records import Record, Run
+from profit_jax.plots.records import Panels, Record, Run
 
 LOCAL = "local score (ROUGE-L)"
 GLOBAL = "global score (ROUGE-L)"
 SIZE = (6.2, 4.4)  # inches: these figures carry more curves than others
+HEURISTICS = ("l2", "freeze_first", "freeze_last")  # fields of stage 2 that are 0 without them
+THIN = {"lw": 0.6, "alpha": 0.5, "marker": ".", "ms": 3}  # a single seed
 RING = {"marker": "o", "ls": "", "ms": 11, "mfc": "none", "mew": 1.4}
 
 Statistic = Callable[[np.ndarray], float]
@@ -66,59 +68,61 @@ def scores(lines: Sequence[Record], field: str) -> np.ndarray:
     return np.array([line[field] for line in sorted(lines, key=lambda line: line["client"])], float)
 
 
-def means(runs: Sequence[Run], title: str = "", genie: bool = False) -> Figure:
-    """Profit, Figures 3 (left, center), 4, 5 and, with `genie`, 19: mean local score (x) against mean global score (y).
+def means(panels: Panels, genie: bool = False) -> Figure:
+    """Profit, Figures 3 (left, center), 4, 5, 7 to 16 and, with `genie`, 19: mean local (x) and global score (y).
 
     One curve a run, its points in the order of epochs: a ring is the start (the global prompt), a large marker with a
-    black edge the last epoch. Model averaging (alpha from 0 to 1) is a dashed curve of the same colour with hollow
-    squares, the genie a dotted one with stars. A run evaluated once only, such as a baseline without training, is a
-    single large star.
+    black edge the last epoch. Of a mean over seeds each seed is drawn thin beside it. Model averaging (alpha from 0 to
+    1) is a dashed curve of the same colour with hollow squares, the genie a dotted one with stars, of runs without
+    heuristics, as in the paper. A run evaluated once only, such as a baseline without training, is a single large star.
     """
-    _check(runs)
+    _check(panels)
     with style.look():
-        figure, (axes,) = style.panels(size=SIZE)
-        for index, run in enumerate(runs):
-            colour = style.colour(index)
-            path = curve(run)
-            if path.steps.size == 1:
-                axes.plot(path.local, path.robust, "*", ms=13, color=colour, mec="black", mew=0.6, label=run.label)
-            else:
-                _draw(axes, path, color=colour, marker=style.marker(index), label=run.label)
-            dashed = {"color": colour, "marker": "s", "mfc": "white", "ls": "--", "lw": 1.0}
-            _draw(axes, curve(run, "average"), label=f"{run.label}, model averaging", ends=False, **dashed)
-            if genie:
-                dotted = {"color": colour, "marker": "*", "ms": 7, "ls": ":", "lw": 1.0}
-                _draw(axes, curve(run, "genie"), label=f"{run.label}, genie", ends=False, **dotted)
-        axes.plot([], [], **RING, mec="0.35", label="start: the global prompt")
-        axes.plot([], [], "o", ms=9, mfc="0.75", mec="black", mew=1.2, label="end: the last epoch")
-        axes.set(xlabel=f"mean {LOCAL}", ylabel=f"mean {GLOBAL}", title=title)
-        axes.margins(0.08)
-        style.legend(figure, axes, columns=2)
+        figure, every = _panels(panels)
+        places = style.places(panels)
+        for axes, runs in zip(every, panels.values(), strict=True):
+            for run in runs:
+                _draw_run(axes, run, places[run.label], genie)
+            axes.set(xlabel=f"mean {LOCAL}")
+            axes.margins(0.08)
+        every[0].set_ylabel(f"mean {GLOBAL}")
+        every[0].plot([], [], **RING, mec="0.35", label="start: the global prompt")
+        every[0].plot([], [], "o", ms=9, mfc="0.75", mec="black", mew=1.2, label="end: the last epoch")
+        if any(run.seeds for runs in panels.values() for run in runs):
+            every[0].plot([], [], color="0.35", **THIN, label="thin: each seed")
+        style.legend(figure, every, columns=2)
     return figure
 
 
-def percentiles(runs: Sequence[Run], low: float = 10, high: float = 90, title: str = "") -> Figure:
+def percentiles(panels: Panels, low: float = 10, high: float = 90) -> Figure:
     """Profit, Figure 18: percentiles over clients of local (x) and of global scores (y), by epoch.
 
-    A point is (percentile of local scores, percentile of global scores), each taken over clients by itself; the high
-    percentile is drawn full, the low one dashed and hollow.
+    A point is (percentile of local scores, percentile of global scores), each taken over clients by itself, over those
+    of all seeds; the high percentile is drawn full, the low one dashed and hollow.
     """
     kinds = ((high, {}), (low, {"ls": "--", "mfc": "white"}))
-    _check(runs)
+    _check(panels)
     with style.look():
-        figure, (axes,) = style.panels(size=SIZE)
-        for index, run in enumerate(runs):
-            look = {"color": style.colour(index), "marker": style.marker(index)}
-            for percent, extra in kinds:
-                path = curve(run, statistic=lambda values, percent=percent: float(np.percentile(values, percent)))
-                _draw(axes, path, **look, **extra)
-            axes.plot([], [], label=run.label, **look)
+        figure, every = _panels(panels)
+        places = style.places(panels)
+        for axes, runs in zip(every, panels.values(), strict=True):
+            for run in runs:
+                look = {"color": style.colour(places[run.label]), "marker": style.marker(places[run.label])}
+                for percent, extra in kinds:
+                    _draw(axes, curve(run, statistic=percentile(percent)), **look, **extra)
+                axes.plot([], [], label=run.label, **look)
+            axes.set(xlabel=f"percentile of {LOCAL}")
+            axes.margins(0.08)
+        every[0].set_ylabel(f"percentile of {GLOBAL}")
         for percent, extra in kinds:
-            axes.plot([], [], label=f"{percent:g}th percentile", color="0.35", marker="o", **extra)
-        axes.set(xlabel=f"percentile of {LOCAL}", ylabel=f"percentile of {GLOBAL}", title=title)
-        axes.margins(0.08)
-        style.legend(figure, axes, columns=2)
+            every[0].plot([], [], label=f"{percent:g}th percentile", color="0.35", marker="o", **extra)
+        style.legend(figure, every, columns=2)
     return figure
+
+
+def percentile(percent: float) -> Statistic:
+    """The percentile as a statistic of `curve`."""
+    return lambda values: float(np.percentile(values, percent))
 
 
 def clients(run: Run, title: str = "") -> Figure:
@@ -127,7 +131,7 @@ def clients(run: Run, title: str = "") -> Figure:
     Before is epoch 0, after the last epoch that every client has reached; a thin line joins a client's two points.
     A run evaluated once only has no after.
     """
-    _check([run])
+    _check({title: [run]})
     path = curve(run)
     if not path.steps.size:
         raise InputError(f"{run.label}: no evaluation point has every client")
@@ -142,8 +146,32 @@ def clients(run: Run, title: str = "") -> Figure:
         axes.plot(*np.swapaxes(places, 0, 1), color="0.75", lw=0.7, zorder=1)
         axes.set(xlabel=LOCAL, ylabel=GLOBAL, title=title or run.label)
         axes.margins(0.08)
-        style.legend(figure, axes)
+        style.legend(figure, [axes])
     return figure
+
+
+def _panels(panels: Panels) -> tuple[Figure, list[Axes]]:
+    """Axes with the panels' titles; side by side they share the scale of global scores."""
+    figure, every = style.panels(len(panels), style.PANEL if len(panels) > 1 else SIZE, sharey=True)
+    for axes, title in zip(every, panels, strict=True):
+        axes.set_title(title)
+    return figure, every
+
+
+def _draw_run(axes: Axes, run: Run, place: int, genie: bool) -> None:
+    colour, path = style.colour(place), curve(run)
+    for one in run.seeds:
+        own = curve(one)
+        axes.plot(own.local, own.robust, color=colour, zorder=1, **THIN)
+    if path.steps.size == 1:
+        axes.plot(path.local, path.robust, "*", ms=13, color=colour, mec="black", mew=0.6, label=run.label)
+    else:
+        _draw(axes, path, color=colour, marker=style.marker(place), label=run.label)
+    dashed = {"color": colour, "marker": "s", "mfc": "white", "ls": "--", "lw": 1.0}
+    _draw(axes, curve(run, "average"), label=f"{run.label}, model averaging", ends=False, **dashed)
+    if genie and not any(run.config.get("personalize", {}).get(heuristic) for heuristic in HEURISTICS):
+        dotted = {"color": colour, "marker": "*", "ms": 7, "ls": ":", "lw": 1.0}
+        _draw(axes, curve(run, "genie"), label=f"{run.label}, genie", ends=False, **dotted)
 
 
 def _draw(axes: Axes, path: Curve, *, ends: bool = True, **look: Any) -> None:
@@ -158,7 +186,7 @@ def _draw(axes: Axes, path: Curve, *, ends: bool = True, **look: Any) -> None:
         axes.plot(path.local[-1:], path.robust[-1:], look["marker"], zorder=3, **edge)
 
 
-def _check(runs: Sequence[Run]) -> None:
-    for run in runs:
+def _check(panels: Panels) -> None:
+    for run in (run for runs in panels.values() for run in runs):
         if not any(line["point"] == "epoch" for line in run.clients):
             raise InputError(f"{run.label}: no clients are recorded")

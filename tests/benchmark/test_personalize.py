@@ -43,6 +43,13 @@ def test_train_test_and_global_sets_are_apart_and_of_their_sizes():
     assert len(set(CLIENTS.shared)) == 5 and set(CLIENTS.shared) <= set(pool)
 
 
+def test_with_fewer_training_examples_they_are_among_the_others_and_test_sets_are_the_same():
+    sizes = {"count": 3, "test_examples": 4, "global_examples": 5}
+    few = choose_test_clients(DATA, train_examples=2, **sizes)
+    assert (few.numbers, few.test, few.shared) == (CLIENTS.numbers, CLIENTS.test, CLIENTS.shared)
+    assert few.train == [own[:2] for own in CLIENTS.train]
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

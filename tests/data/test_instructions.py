@@ -347,3 +347,12 @@ def test_the_embedded_set_needs_no_file_and_has_dollys_categories() -> None:
     assert loaded.dropped == 0 and {example.task for example in loaded.examples} == {"tiny"}
     assert loaded.examples[3].query.startswith(PAIRED)
     assert len(load("tiny", rows=10).examples) == 10
+
+
+def test_a_category_of_the_embedded_set_is_a_set_of_its_own() -> None:
+    every, own = load("tiny").examples, load("tiny:classification").examples
+    assert [example.query for example in own] == [
+        example.query for example in every if example.task_type == "classification"
+    ]
+    with pytest.raises(InputError, match=r"tiny:poems: no such category; the embedded set has open_qa, "):
+        load("tiny:poems")

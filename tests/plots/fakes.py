@@ -111,3 +111,23 @@ def two_epochs() -> list[dict[str, Any]]:
         client_line(0, 4, 0.4, 0.1),
         client_line(1, 4, 0.6, 0.3),
     ]
+
+
+def write_done(folder: Path, launcher: str, seed: int, config: dict[str, Any]) -> None:
+    """What a launcher leaves, with two clients and all that figures and measures read."""
+    if launcher == "perfit_train":
+        write_perfit(folder, [[8.0, 16.0], [4.0 + seed, 2.0]], masks=two_masks())
+    elif launcher == "profit_train":
+        write_run(folder, rounds=[round_line(number, validation_score=0.5 + 0.1 * seed) for number in (1, 2)])
+    else:
+        epochs = [line | {"local": line["local"] + 0.1 * seed} for line in two_epochs()]
+        last = [line for line in epochs if line["epoch"]]
+        genie = [line | {"point": "genie", "global": 0.5} for line in last]
+        averaged = [
+            line | {"point": "average", "alpha": alpha, "local": 0.2 + alpha * line["local"]}
+            for line in last
+            for alpha in config["personalize"]["average"]
+        ]
+        write_run(folder, clients=epochs + genie + averaged)
+    stage = {"perfit_train": "perfit", "profit_train": "train", "profit_personalize": "personalize"}[launcher]
+    (folder / "config.json").write_text(json.dumps({"stage": stage, **config, "seed": seed}))

@@ -1,5 +1,6 @@
 """What is drawn is what a reader would work out by hand from the records."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from profit_jax.errors import InputError
-from profit_jax.plots import heterogeneity, records, style, tradeoff, training
+from profit_jax.plots import heterogeneity, records, seeds, style, tradeoff, training
 from profit_jax.plots.records import Run
 from tests.plots.fakes import client_line, round_line, two_epochs, write_run
 
@@ -37,7 +38,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_the_curve_is_the_plain_mean_over_clients_by_epoch(run: Run) -> None:
-    figure = tradeoff.means([run], title="HHF-SNI", genie=True)
+    figure = tradeoff.means({"HHF-SNI": [run]}, genie=True)
     (axes,) = figure.axes
     drawn = line_named(axes, "adam")
     np.testing.assert_allclose(drawn.get_xdata(), [0.2, 0.5])
@@ -49,11 +50,11 @@ def test_the_curve_is_the_plain_mean_over_clients_by_epoch(run: Run) -> None:
     np.testing.assert_allclose([genie.get_xdata(), genie.get_ydata()], [[0.7], [0.5]])
     assert axes.get_title() == "HHF-SNI"
     assert legend_texts(figure)[:3] == ["adam", "adam, model averaging", "adam, genie"]
-    assert "adam, genie" not in legend_texts(tradeoff.means([run]))
+    assert "adam, genie" not in legend_texts(tradeoff.means({"": [run]}))
 
 
 def test_start_and_end_are_marked(run: Run) -> None:
-    (axes,) = tradeoff.means([run]).axes
+    (axes,) = tradeoff.means({"": [run]}).axes
     marks = [(line.get_xdata()[0], line.get_marker()) for line in axes.get_lines() if len(line.get_xdata()) == 1]
     assert (pytest.approx(0.2), tradeoff.RING["marker"]) in marks
     assert (pytest.approx(0.5), style.marker(0)) in marks
@@ -70,7 +71,7 @@ def test_percentiles_are_taken_over_clients(tmp_path: Path) -> None:
     # Scores 0, 0.1, … 1.0 of eleven clients: the 10th percentile is 0.1, the 90th is 0.9.
     clients = [client_line(number, 0, number / 10, 1 - number / 10) for number in range(11)]
     run = records.open_run(write_run(tmp_path / "run", clients=clients))
-    (axes,) = tradeoff.percentiles([run]).axes
+    (axes,) = tradeoff.percentiles({"": [run]}).axes
     points = [(*line.get_xdata(), *line.get_ydata()) for line in axes.get_lines() if len(line.get_xdata()) == 1]
     np.testing.assert_allclose(points, [(0.9, 0.9), (0.1, 0.1)])
 
@@ -88,7 +89,7 @@ def test_each_client_stands_before_and_after(run: Run) -> None:
 
 def test_a_baseline_is_one_star_and_has_no_after(tmp_path: Path) -> None:
     run = records.open_run(write_run(tmp_path / "few_shot", clients=two_epochs()[:2]))
-    (axes,) = tradeoff.means([run]).axes
+    (axes,) = tradeoff.means({"": [run]}).axes
     star = line_named(axes, "few_shot")
     assert star.get_marker() == "*"
     np.testing.assert_allclose(star.get_xydata(), [(0.2, 0.4)])
@@ -125,17 +126,52 @@ def test_bars_have_the_recorded_heights_and_zero_is_written() -> None:
     assert legend_texts(figure) == ["HHF-SNI", "LHF-SNI"]
 
 
+def test_panels_share_one_legend_and_a_label_its_colour(tmp_path: Path, run: Run) -> None:
+    sgd = records.open_run(write_run(tmp_path / "sgd", clients=two_epochs()))
+    for draw in (tradeoff.means, tradeoff.percentiles):
+        figure = draw({"HHF-SNI": [run, sgd], "LHF-SNI": [sgd]})
+        left, right = figure.axes
+        assert [axes.get_title() for axes in (left, right)] == ["HHF-SNI", "LHF-SNI"]
+        assert line_named(left, "sgd").get_color() == line_named(right, "sgd").get_color() == style.colour(1)
+        assert len(figure.legends) == 1 and legend_texts(figure).count("sgd") == 1
+        assert left.get_ylim() == right.get_ylim()
+
+
+def test_of_several_seeds_the_mean_is_drawn_and_each_seed_thin(tmp_path: Path) -> None:
+    """By hand, means over clients are (0.2, 0.4) and (0.5, 0.2) of seed 0, (0.4, 0.4) and (0.7, 0.2) of seed 1."""
+    higher = [line | {"local": line["local"] + 0.2} for line in two_epochs()]
+    rounds = ([round_line(0, loss=2.0), round_line(1, loss=1.0)], [round_line(0, loss=4.0), round_line(1, loss=3.0)])
+    lines = zip(rounds, (two_epochs(), higher), strict=True)
+    each = [records.open_run(write_run(tmp_path / str(seed), *made), "adam") for seed, made in enumerate(lines)]
+    pooled = seeds.pool(each)
+    figure = tradeoff.means({"": [pooled]})
+    (axes,) = figure.axes
+    np.testing.assert_allclose(line_named(axes, "adam").get_xydata(), [(0.3, 0.4), (0.6, 0.2)])
+    thin = [line.get_xydata() for line in axes.get_lines() if line.get_linewidth() == tradeoff.THIN["lw"]]
+    np.testing.assert_allclose(thin[:2], [[(0.2, 0.4), (0.5, 0.2)], [(0.4, 0.4), (0.7, 0.2)]])
+    assert "thin: each seed" in legend_texts(figure)
+    (losses,) = training.loss([pooled]).axes
+    np.testing.assert_allclose(line_named(losses, "adam").get_xydata(), [(0, 3), (1, 2)])
+    assert {(0, 2), (0, 4), (1, 1), (1, 3)} <= {tuple(point) for point in losses.collections[0].get_paths()[0].vertices}
+
+
+def test_the_genie_is_of_runs_without_heuristics(run: Run) -> None:
+    l2 = replace(run, label="l2", config={**run.config, "personalize": {"l2": 0.1}})
+    texts = legend_texts(tradeoff.means({"": [run, l2]}, genie=True))
+    assert "adam, genie" in texts and "l2, genie" not in texts
+
+
 def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
     run = records.open_run(write_run(tmp_path / "empty"))
     with pytest.raises(InputError, match="empty: no rounds are recorded"):
         training.loss([run])
     with pytest.raises(InputError, match="empty: no clients are recorded"):
-        tradeoff.means([run])
+        tradeoff.means({"": [run]})
     with pytest.raises(InputError, match="hhf, lhf have different metadata categories"):
         heterogeneity.divergences({"hhf": {"Task": 1.0}, "lhf": {"Domain": 1.0}})
 
 
 def test_a_figure_is_written_as_png_and_pdf(tmp_path: Path, run: Run) -> None:
-    paths = style.save(tradeoff.means([run]), tmp_path / "figures" / "lr=1e-0.5")
+    paths = style.save(tradeoff.means({"": [run]}), tmp_path / "figures" / "lr=1e-0.5")
     assert [path.name for path in paths] == ["lr=1e-0.5.png", "lr=1e-0.5.pdf"]
     assert paths[0].read_bytes().startswith(b"\x89PNG") and paths[1].read_bytes().startswith(b"%PDF")

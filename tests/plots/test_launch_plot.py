@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from profit_jax.plots import records
 from tests.plots.fakes import round_line, two_epochs, two_masks, write_perfit, write_run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,14 +23,39 @@ def test_everything_that_the_records_allow_is_drawn(tmp_path: Path) -> None:
     personalized = write_run(tmp_path / "personalized", clients=two_epochs())
     data = tmp_path / "data"
     data.mkdir()
-    (data / "statistics.json").write_text(json.dumps({"hhf": {"kl_divergence": {"Task": 2.0}}}))
+    counts = {name: {"mean": 3.0, "std": 0.5} for name in ("instances", "tasks", "task_types")}
+    statistics = {"hhf": {"clients": 7, **counts, "kl_divergence": {"Task": 2.0}}}
+    (data / "statistics.json").write_text(json.dumps(statistics))
     done = plot(f"--workdir={train},{personalized},{data}", "--labels=FedAvg,learning rate 0.1,data")
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"warning: {train}/metrics.jsonl, line 3: the last line is damaged and left out\n"
-    written = [Path(line) for line in done.stdout.splitlines()]
+    *written, file, head, row = done.stdout.splitlines()
     names = ["heterogeneity", "training_loss", "training_norms", "tradeoff", "percentiles", "clients_learning_rate_0.1"]
-    assert written == [train / "figures" / f"{name}.{kind}" for name in names for kind in ("png", "pdf")]
-    assert all(path.stat().st_size > 1000 for path in written)
+    assert written == [str(train / "figures" / f"{name}.{kind}") for name in names for kind in ("png", "pdf")]
+    assert all(Path(path).stat().st_size > 1000 for path in written)
+    assert file == str(train / "figures" / "statistics.csv")
+    assert head.split() == ["partition", *records.STATISTICS]
+    assert row.split() == ["HHF-SNI", "7", *["3.000", "0.500"] * 3]
+
+
+def test_panels_and_labels_may_name_fields_and_kinds_are_chosen(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name, clients=two_epochs()) for name in ("a", "b")]
+    out = f"--out={tmp_path / 'out'}"
+    workdirs = f"--workdir={folders[0]},{folders[1]}"
+    done = plot(
+        workdirs, '--panels="{partition}, {algorithm}",right', "--labels={seed},{seed}", "--kinds=tradeoff", out
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(tmp_path / "out" / f"tradeoff.{kind}") for kind in ("png", "pdf")]
+    cases = {
+        "--kinds=perplexity": "no workdir has what it takes to draw perplexity",
+        "--panels={rate},x": "'{rate}' names in braces what is no field of the run's config.json",
+        "--panels=x": "--panels: 1 panels for 2 workdirs",
+        "--kinds=x": "give some of heterogeneity, statistics, ",
+    }
+    for argument, message in cases.items():
+        done = plot(workdirs, argument, out)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_bad_workdirs_are_named(tmp_path: Path) -> None:
@@ -43,8 +69,9 @@ def test_bad_workdirs_are_named(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
     done = plot(f"--workdir={empty}", "--labels=a,b")
     assert (done.returncode, done.stderr) == (2, "error: --labels: 2 labels for 1 workdirs\n")
-    done = plot(f"--workdir={empty},{empty}")
-    assert (done.returncode, done.stderr) == (2, "error: two runs are called 'empty': name them with --labels\n")
+    twice = write_run(tmp_path / "twice", rounds=[round_line(0)])
+    done = plot(f"--workdir={twice},{twice}")
+    assert (done.returncode, done.stderr) == (2, "error: two runs are called 'twice': name them with --labels\n")
 
 
 def test_perfit_is_drawn_and_summed_up(tmp_path: Path) -> None:
@@ -67,8 +94,7 @@ def test_perfit_is_drawn_and_summed_up(tmp_path: Path) -> None:
     names = [
         "training_loss",
         "training_norms",
-        "mask_similarity_PerFIT_R_=_16_seed_0",
-        "mask_similarity_PerFIT_R_=_16_seed_1",
+        "mask_similarity",
         "perplexity",
         "perplexity_clients",
     ]
@@ -78,11 +104,10 @@ def test_perfit_is_drawn_and_summed_up(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         *paths,
         str(table),
-        "setting        seeds  round  perplexity    std   best  difference     95 % interval  pairs",
-        "FIT                2      1       5.500  0.707  5.500           -                 -      -",
-        "PerFIT R = 16      2      1       4.000  0.000  4.000      -1.500  -7.853 to +4.853      2",
-        "local              1      0       9.000      -  9.000           -                 -      0",
-        "differences are to FIT, paired by seed",
+        "panel                 label  seeds  round   last    std   best  difference     low   high  pairs",
+        "pathological            FIT      2      1  5.500  0.707  5.500           -       -      -      -",
+        "pathological  PerFIT R = 16      2      1  4.000  0.000  4.000      -1.500  -7.853  4.853      2",
+        "pathological          local      1      0  9.000      -  9.000           -       -      -      0",
     ]
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     assert [row["label"] for row in rows] == ["FIT", "PerFIT R = 16", "local"]

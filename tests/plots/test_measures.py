@@ -41,6 +41,14 @@ def test_measures_of_one_curve(slow: Run) -> None:
     assert measures.measure("local", slow, "average") == pytest.approx(0.38)
 
 
+def test_percentiles_are_of_the_clients_at_the_last_point(tmp_path: Path) -> None:
+    """Eleven clients with local scores 0, 0.1, … 1 and global scores the other way round."""
+    lines = [client_line(number, 4, number / 10, 1 - number / 20) for number in range(11)]
+    run = records.open_run(write_run(tmp_path / "run", clients=[line | {"epoch": 0} for line in lines] + lines))
+    names = ("local_p10", "local_p90", "global_p10", "global_p90")
+    assert [measures.measure(name, run) for name in names] == pytest.approx([0.1, 0.9, 0.55, 0.95])
+
+
 def test_scores_at_a_local_score_that_both_reach(slow: Run, fast: Run) -> None:
     """The level is 0.95 * 0.4 = 0.38: between epochs 2 and 4 of the slow run, 0.45 of the way in the fast one."""
     assert measures.both("global_at_local", slow, fast) == pytest.approx((0.29 - 0.8 * 0.01, 0.3 - 0.45 * 0.2))

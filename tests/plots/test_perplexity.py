@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from profit_jax.errors import InputError
-from profit_jax.plots import perplexity, records
+from profit_jax.plots import perplexity, records, style
 from profit_jax.plots.perplexity import Setting, by_setting
 from profit_jax.plots.records import Run
 from tests.plots.fakes import perplexity_line, write_perfit
@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> list[Setting]:
 
 
 def test_a_line_is_the_mean_over_clients_then_over_seeds(settings) -> None:
-    figure = perplexity.curves(settings, "pathological")
+    figure = perplexity.curves({"pathological": settings})
     (axes,) = figure.axes
     np.testing.assert_allclose(line_named(axes, "FIT (3 seeds)").get_xydata(), [(0, 31 / 3), (1, 20 / 3)])
     np.testing.assert_allclose(line_named(axes, "PerFIT (3 seeds)").get_xydata(), [(0, 7), (1, 5)])
@@ -43,13 +43,21 @@ def test_a_line_is_the_mean_over_clients_then_over_seeds(settings) -> None:
 
 
 def test_the_band_reaches_from_the_lowest_to_the_highest_seed(settings) -> None:
-    (axes,) = perplexity.curves(settings).axes
+    (axes,) = perplexity.curves({"": settings}).axes
     corners = {tuple(point) for point in axes.collections[0].get_paths()[0].vertices}
     assert corners == {(0, 10), (1, 5), (1, 9), (0, 11)}
 
 
+def test_panels_share_one_legend_and_a_setting_its_colour(settings) -> None:
+    figure = perplexity.curves({"pathological": settings, "dirichlet": settings[1:]})
+    left, right = figure.axes
+    lines = [line_named(axes, "PerFIT (3 seeds)") for axes in (left, right)]
+    assert [line.get_color() for line in lines] == [style.colour(1)] * 2
+    assert legend_texts(figure) == ["FIT (3 seeds)", "PerFIT (3 seeds)", "lowest to highest seed"]
+
+
 def test_one_seed_has_no_band(tmp_path: Path) -> None:
-    figure = perplexity.curves(by_setting([run(tmp_path, "FIT", [[8, 12], [4, 6]])]))
+    figure = perplexity.curves({"": by_setting([run(tmp_path, "FIT", [[8, 12], [4, 6]])])})
     assert not figure.axes[0].collections
     assert legend_texts(figure) == ["FIT"]
 
@@ -73,14 +81,14 @@ def test_a_round_that_lacks_a_seed_is_left_out(tmp_path: Path) -> None:
 def test_the_axis_leaves_a_high_start_out_and_tells_it(tmp_path: Path) -> None:
     # Of 5, 4.6, 4, 4 the quartiles are 4 and 4.7: Tukey's limit is 4.7 + 1.5 * 0.7 = 5.75.
     start_high = run(tmp_path, "FIT", [[50, 50], [5, 5], [4.6, 4.6], [4, 4], [4, 4]])
-    (axes,) = perplexity.curves(by_setting([start_high])).axes
+    (axes,) = perplexity.curves({"": by_setting([start_high])}).axes
     np.testing.assert_allclose(axes.get_ylim(), (4 - 0.0875, 5.75 + 0.0875))
     assert axes.get_xlabel() == "round\n(until round 0 values up to 50 lie above)"
 
 
 def test_the_axis_spans_a_tenth_so_that_noise_does_not_fill_it(tmp_path: Path) -> None:
     flat = run(tmp_path, "FIT", [[50, 50], [4.01, 4.01], [4, 4], [4.01, 4.01]])
-    (axes,) = perplexity.curves(by_setting([flat])).axes
+    (axes,) = perplexity.curves({"": by_setting([flat])}).axes
     np.testing.assert_allclose(axes.get_ylim(), (4 - 0.02, 4.4 + 0.02))
 
 
@@ -88,7 +96,7 @@ def test_the_axis_holds_a_start_that_is_not_high_and_any_last_round(tmp_path: Pa
     slow = run(tmp_path, "slow", [[8, 8], [7, 7], [6, 6], [5, 5], [4, 4]])
     rising = run(tmp_path, "rising", [[8, 8], [4, 4], [4, 4], [4, 4], [90, 90]])
     for one in (slow, rising):
-        (axes,) = perplexity.curves(by_setting([one])).axes
+        (axes,) = perplexity.curves({"": by_setting([one])}).axes
         low, high = axes.get_ylim()
         assert low < 4 and high > max(8, one.perplexities[-1]["perplexity"])
         assert axes.get_xlabel() == "round"
@@ -120,13 +128,15 @@ def test_differences_pair_the_seeds_that_both_have(tmp_path: Path, settings) -> 
 
 def test_each_client_stands_against_itself_in_the_baseline(settings) -> None:
     fit, perfit = (setting.runs[0] for setting in settings)
-    figure = perplexity.clients(fit, [perfit])
+    figure = perplexity.clients({"Dolly": [fit, perfit]})
     (axes,) = figure.axes
     np.testing.assert_allclose(axes.collections[0].get_offsets(), [(4, 3), (6, 5)])
     (diagonal,) = axes.get_lines()
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
     assert axes.get_xlim() == axes.get_ylim() == tuple(diagonal.get_xdata())
-    assert "FIT" in axes.get_xlabel() and "under the diagonal: better" in axes.get_title()
+    assert (
+        "FIT" in axes.get_xlabel() and "under the diagonal: better" in axes.get_ylabel() and axes.get_title() == "Dolly"
+    )
     assert legend_texts(figure) == ["PerFIT"]
 
 
@@ -140,16 +150,20 @@ def test_other_clients_are_not_compared(tmp_path: Path, change) -> None:
             file.write(json.dumps(perplexity_line(0, 1, 6.0, tokens=7)) + "\n")
         other = records.open_run(tmp_path / "PerFIT 0", "PerFIT")
     with pytest.raises(InputError, match="PerFIT: other clients or test rows than FIT"):
-        perplexity.clients(baseline, [other])
+        perplexity.clients({"": [baseline, other]})
 
 
 def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
     begun = run(tmp_path, "begun", [])
     with pytest.raises(InputError, match="begun: no perplexities are recorded"):
         by_setting([begun])
-    for draw in (perplexity.curves, perplexity.summary, lambda runs: perplexity.clients(begun, runs)):
+    for draw, nothing in (
+        (perplexity.curves, {"": []}),
+        (perplexity.summary, []),
+        (perplexity.clients, {"": [begun]}),
+    ):
         with pytest.raises(InputError, match="no run to draw"):
-            draw([])
+            draw(nothing)
 
 
 def test_rounds_that_nobody_has_in_common_are_named(tmp_path: Path) -> None:

@@ -95,6 +95,17 @@ def test_divergences_are_those_of_the_training_clients(tmp_path: Path) -> None:
         records.read_divergences(path)
 
 
+def test_the_statistics_of_table_1_are_those_of_training_clients(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.json"
+    counted = {name: {"mean": mean, "std": mean / 8} for name, mean in zip(records.COUNTED, (1200.0, 4.0, 1.0))}
+    path.write_text(json.dumps({"lhf": {"clients": 3, **counted, "test": {"clients": 9}}}))
+    (row,) = records.read_statistics(path).values()
+    assert dict(zip(records.STATISTICS, (3, 1200.0, 150.0, 4.0, 0.5, 1.0, 0.125), strict=True)) == row
+    path.write_text(json.dumps({"lhf": {"clients": 3}}))
+    with pytest.raises(InputError, match=r"statistics\.json, lhf, instances: not a JSON object"):
+        records.read_statistics(path)
+
+
 def test_perplexities_are_in_order_and_the_later_of_two_counts(tmp_path: Path) -> None:
     folder = write_perfit(tmp_path / "run", [[8.0, 9.0], [4.0, 5.0]])
     with (folder / "perplexity.jsonl").open("a") as file:

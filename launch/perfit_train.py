@@ -3,7 +3,8 @@
     python launch/perfit_train.py --config=configs/perfit/small.py:perfit,r16 --config.model=MODEL \
         --config.data=dolly:FILE --workdir=runs/perfit-r16
 
-FIT with local tuning after is two runs: `--config.method=fit`, then `--config.method=local --config.start=ITS_WORKDIR`.
+FIT with local tuning after is two runs: `--config.method=fit`, then `--config.method=local --config.start=ITS_WORKDIR`
+(or a LoRA's Hugging Face PEFT folder).
 
 Writes config.json, metrics.jsonl, perplexity.jsonl, cohorts.jsonl, parameters.json and checkpoints/ to the workdir, and
 of PerFIT masks.npz and similarity.npz. The same command again resumes a stopped run.
@@ -21,7 +22,7 @@ from ml_collections import ConfigDict
 
 import perfit_jax as pf
 import profit_jax as pj
-from launch import _parts
+from launch import _adapters, _parts
 from launch._main import define_config, run
 from perfit_jax.space import resource_group
 from profit_jax.data import instructions, shares
@@ -150,17 +151,17 @@ def method(config: ConfigDict, model: pj.Backbone, masks: pf.Masks) -> tuple[Alg
         made = pf.perfit(model.loss, masks, client_optimizer=optimizer, dispatch=config.dispatch, **client)
         return made, masks.adapter
     if config.method == "local":
-        start = started(config.start, masks) if config.start else masks.adapter
+        start = started(config.start, model, masks) if config.start else masks.adapter
         return pj.local(model.loss, optimizer=optimizer, clients=len(masks), **client), start
     made = pj.fed_avg(model.loss, client_optimizer=optimizer, server_optimizer=optax.sgd(1.0), **client)
     return made, masks.adapter
 
 
-def started(workdir: str, masks: pf.Masks) -> Adapter:
-    """The LoRA that a FIT run has left."""
-    adapter = pj.read_adapter(workdir, "last")
-    if not isinstance(adapter, dict) or pf.Space.of(adapter) != masks.space:
-        raise InputError(f"start = {workdir} holds no LoRA of rank {masks.space.rank} on these targets; give a FIT run")
+def started(start: str, model: pj.Backbone, masks: pf.Masks) -> Adapter:
+    """The LoRA that a FIT run has left, or a PEFT folder holds."""
+    adapter = _adapters.named(start, model).adapter
+    if "lora" not in adapter or pf.Space.of(adapter) != masks.space:
+        raise InputError(f"start = {start} holds no LoRA of rank {masks.space.rank} on these targets; give a FIT run")
     return adapter
 
 

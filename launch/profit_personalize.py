@@ -3,9 +3,9 @@
     python launch/profit_personalize.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.personalize.start=runs/hhf-fed_avg --workdir=runs/hhf-fed_avg-p13n
 
-`personalize.start` is the workdir of a training run, or a baseline: random_gaussian, random_word (both are
-personalized), no_prompt, few_shot (both are only scored). `personalize.split=validation` takes validation clients, to
-tune on. Writes config.json, clients.jsonl and checkpoints/.
+`personalize.start` is the workdir of a training run, a prompt's Hugging Face PEFT folder, or a baseline:
+random_gaussian, random_word (both are personalized), no_prompt, few_shot (both are only scored).
+`personalize.split=validation` takes validation clients, to tune on. Writes config.json, clients.jsonl and checkpoints/.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import profit_jax as pj
-from launch import _parts
+from launch import _adapters, _parts
 from launch._main import define_config, run
 from profit_jax import optim
 from profit_jax.benchmark import Curve, TestClients, choose_test_clients, few_shot, no_prompt, personalize
@@ -87,9 +87,9 @@ def start(config: ConfigDict, model: pj.Backbone) -> Adapter:
     name = config.personalize.start
     if name in RANDOM:
         return pj.soft_prompt(model, length=config.prompt.length, init=RANDOM[name], seed=config.seed)
-    adapter = pj.read_adapter(name)
-    if "prompt" not in adapter or adapter["prompt"].shape[1] != model.config.width:
-        raise InputError(f"{name} holds no prompt of width {model.config.width}, the width of {config.model}")
+    adapter = _adapters.named(name, model).adapter
+    if "prompt" not in adapter:
+        raise InputError(f"personalize.start = {name} holds no prompt; give the workdir of a profit_train run")
     return adapter
 
 

@@ -6,8 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from launch._adapters import named
+from perfit_jax import Space
+from profit_jax.adapters import save_peft
+from profit_jax.backbone import Backbone
 from profit_jax.data import tiny
 from tests.worlds import random_model
 
@@ -135,9 +141,13 @@ def perfit(world: Path, names: str, *fields: str) -> subprocess.CompletedProcess
     )
 
 
-def test_local_tuning_goes_on_from_fit(world, tmp_path):
-    short = ["--config.rounds=1", "--config.clients_per_round=8"]
-    done = perfit(world, "local", f"--config.start={world / 'fit'}", *short, f"--workdir={tmp_path / 'local'}")
+@pytest.mark.parametrize("start", ["workdir", "PEFT folder"])
+def test_local_tuning_goes_on_from_fit(world, tmp_path, start):
+    short, folder = ["--config.rounds=1", "--config.clients_per_round=8"], world / "fit"
+    if start == "PEFT folder":
+        model = Backbone.load(world / "model")
+        folder = save_peft(tmp_path / "lora", named(str(folder), model).adapter, model, base_model="")
+    done = perfit(world, "local", f"--config.start={folder}", *short, f"--workdir={tmp_path / 'local'}")
     assert done.returncode == 0, done.stderr
 
     def last(folder: Path, round: int) -> list[float]:
@@ -150,7 +160,25 @@ def test_local_tuning_goes_on_from_fit(world, tmp_path):
 
 def test_local_tuning_starts_from_nothing_but_a_fit_run(world, tmp_path):
     done = perfit(world, "local", f"--config.start={world / 'perfit-r16'}", f"--workdir={tmp_path / 'local'}")
+    assert done.returncode == 2 and "perfit-r16 holds an adapter for each client (0 to 7); choose one" in done.stderr
+    done = perfit(world, "local", f"--config.start={world / 'fed_avg'}", f"--workdir={tmp_path / 'local'}")
     assert done.returncode == 2 and "holds no LoRA of rank 8 on these targets; give a FIT run" in done.stderr
+
+
+def test_what_each_kind_of_run_has_left_is_read(world):
+    """A prompt, a test client's own, and a PerFIT client's LoRA, which is zero where its mask is."""
+    model = Backbone.load(world / "model")
+    prompt = named(str(world / "fed_avg"), model)
+    assert prompt.adapter["prompt"].shape == (10, 64) and prompt.words == "the prompt with the best validation score"
+    client = lines(world / "fed_avg-personalized" / "clients.jsonl")[0]["client"]
+    own = named(str(world / "fed_avg-personalized"), model, client)
+    assert own.adapter["prompt"].shape == (10, 64) and own.words == f"client {client}'s own adapter"
+    sparse = jax.tree.map(lambda leaf: leaf[None], named(str(world / "perfit-r16"), model, 3).adapter)
+    space = Space.of(jax.tree.map(lambda leaf: leaf[0], sparse))
+    with np.load(world / "perfit-r16" / "masks.npz") as file:
+        mask = np.unpackbits(file["bitmaps"][3], count=space.size).astype(bool)
+    flat = np.asarray(space.flatten(sparse))[0]
+    assert not flat[~mask].any() and flat[mask].all()
 
 
 BAD_PERFIT = {

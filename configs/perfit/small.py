@@ -58,7 +58,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "beta": 0.5,  # of the Dirichlet split
             "test_fraction": 0.2,
             "method": "perfit",  # perfit, fit, local
-            "start": "",  # of method local: the workdir of a FIT run to start from, or nothing
+            "start": "",  # of method local: a FIT run's workdir, or a PEFT folder, to start from, or nothing
             "rank": 8,  # r, whose parameters a client trains (of unequal resources, the smallest group's)
             "sparsity": (0.5,),  # one number, or one for each group of clients
             "targets": ("q", "k", "v"),

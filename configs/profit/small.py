@@ -136,7 +136,7 @@ def base() -> ConfigDict:
             "positions_per_flight": 2048,
             "slack": 0.5,
             "personalize": {
-                "start": "",  # a training run's workdir, or random_gaussian, random_word, no_prompt, few_shot
+                "start": "",  # a workdir, a PEFT folder, or random_gaussian, random_word, no_prompt, few_shot
                 "split": "test",  # whose clients: test, validation
                 "clients": 8,
                 "train_examples": 64,

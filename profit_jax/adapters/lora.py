@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from profit_jax import rng
 from profit_jax.errors import InputError
@@ -60,12 +61,7 @@ def lora(
         raise InputError(f"unknown LoRA init {init!r}; known: vanilla, gaussian, uniform")
     factors = {}
     for target in targets:
-        if target not in TARGETS:
-            raise InputError(f"unknown LoRA target {target!r}; known: {', '.join(TARGETS)}")
-        part, name = TARGETS[target]
-        if name not in backbone.frozen["blocks"][part]:
-            raise InputError(f"this model has no {target!r} for a LoRA; leave it out of the targets")
-        layers, inputs, outputs = backbone.frozen["blocks"][part][name]["kernel"].shape
+        layers, inputs, outputs = shape(backbone, target)
         generator, sigma = rng.generator(seed, f"lora/{target}"), deviation or inputs**-0.5
 
         def draw(*shape: int, generator=generator, sigma=sigma) -> jax.Array:
@@ -77,3 +73,34 @@ def lora(
         a, b = (layers, inputs, rank), (layers, rank, outputs)
         factors[target] = {"a": draw(*a), "b": jnp.zeros(b, jnp.float32) if init == "vanilla" else draw(*b)}
     return {"lora": factors}
+
+
+def shape(backbone: Stacked, target: str) -> tuple[int, int, int]:
+    """Layers, inputs and outputs of a target's matrices: L, in, out.
+
+    Raises:
+      InputError: no such target, here or in this model.
+    """
+    if target not in TARGETS:
+        raise InputError(f"unknown LoRA target {target!r}; known: {', '.join(TARGETS)}")
+    part, name = TARGETS[target]
+    if name not in backbone.frozen["blocks"][part]:
+        raise InputError(f"this model has no {target!r} for a LoRA; leave it out of the targets")
+    return backbone.frozen["blocks"][part][name]["kernel"].shape
+
+
+def merge(frozen: Frozen, adapter: Adapter) -> Frozen:
+    """The weights of a model that computes alone what the backbone computes with the LoRA: `W + A B`, in W's dtype.
+
+    Raises:
+      InputError: the adapter is a soft prompt, which is no change of the weights.
+    """
+    if "lora" not in adapter:
+        raise InputError("a soft prompt is not a change of the weights and cannot be merged; keep it beside the model")
+    blocks = {part: dict(matrices) for part, matrices in frozen["blocks"].items()}
+    for target, factors in adapter["lora"].items():
+        part, name = TARGETS[target]
+        change = jnp.einsum("ldr,lro->ldo", factors["a"], factors["b"], precision=lax.Precision.HIGHEST)
+        kernel = blocks[part][name]["kernel"]
+        blocks[part][name] = {**blocks[part][name], "kernel": (kernel + change).astype(kernel.dtype)}
+    return {**frozen, "blocks": blocks}

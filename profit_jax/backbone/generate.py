@@ -1,5 +1,6 @@
-"""Greedy generation: prompts are read once, then one compiled loop writes a token a step for all rows."""
+"""Generation, greedy or sampled: prompts are read once, then one compiled loop writes a token a step for all rows."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,11 +11,25 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from profit_jax import rng
 from profit_jax.backbone.decoder import Decoder, visible_within
 from profit_jax.backbone.layers import KeysValues
+from profit_jax.errors import InputError
 from profit_jax.typing import Adapter, Array, Frozen, Queries
 
 _NARROWEST = 16  # no batch is narrower than this
+
+
+class Sampling(NamedTuple):
+    """How tokens are drawn: from `softmax(logits / temperature)`, or from its likeliest tokens alone.
+
+    A row's draws are a function of the key and of the row's number, so no batching can change them.
+    """
+
+    key: Array  # of all draws
+    number: Array  # [R] int32
+    temperature: Array  # []
+    top_p: Array | None = None  # [], the probability that is kept (Holtzman et al. 2020, "nucleus"); None: all of it
 
 
 class _State(NamedTuple):
@@ -25,16 +40,17 @@ class _State(NamedTuple):
     answer: Array  # [R, new] int32
 
 
-def greedy(
+def decode(
     graph: nnx.GraphDef,
     frozen: Frozen,
     adapters: Adapter,
     queries: Queries,
+    sampling: Sampling | None = None,
     *,
     new_tokens: int,
     end_tokens: tuple[int, ...],
 ) -> Array:
-    """The most likely continuation of every query, token by token.
+    """Continues every query token by token, with the likeliest or with drawn ones.
 
     The loop stops when every row has ended. Keys and values of the queries are a constant of the loop; only the
     small buffer of the written tokens' is updated in it.
@@ -44,13 +60,14 @@ def greedy(
       frozen: its weights.
       adapters: leaves `[C, ...]`; row r uses those of `queries.client[r]`.
       queries: leaves `[R, ...]`; a row of length 0 is empty and gets no tokens.
+      sampling: how tokens are drawn; None takes the likeliest.
       new_tokens: at most so many tokens are written; static under jit.
       end_tokens: any of these ends a row and is not part of its answer; static under jit.
 
     Returns:
       Token ids `[R, new_tokens]` int32, -1 after a row's end.
     """
-    return _run(graph, frozen, adapters, queries, new_tokens, end_tokens).answer
+    return _run(graph, frozen, adapters, queries, new_tokens, end_tokens, sampling).answer
 
 
 def _run(
@@ -60,14 +77,16 @@ def _run(
     queries: Queries,
     new_tokens: int,
     end_tokens: tuple[int, ...],
+    sampling: Sampling | None = None,
 ) -> _State:
     model: Decoder = nnx.merge(graph, nnx.State(frozen))
     rows, width = queries.tokens.shape
     lora = adapters.get("lora")
 
-    def choose(hidden: Array, ended: Array) -> tuple[Array, Array]:
+    def choose(hidden: Array, ended: Array, step: Array) -> tuple[Array, Array]:
         """The next token of each row, and whether the row has ended with it. hidden is `[R, D]`."""
-        token = jnp.argmax(model.logits(hidden), axis=-1).astype(jnp.int32)
+        logits = model.logits(hidden)
+        token = (jnp.argmax(logits, axis=-1) if sampling is None else draw(logits, sampling, step)).astype(jnp.int32)
         return token, ended | jnp.isin(token, jnp.asarray(end_tokens, jnp.int32))
 
     at = jnp.broadcast_to(jnp.arange(width)[None], (rows, width))
@@ -76,7 +95,7 @@ def _run(
     x, prefix = model(x, at, visible_within(inside), queries.client, lora)
     past_at = jnp.concatenate([at, queries.length[:, None] + jnp.arange(new_tokens)[None]], axis=1)
     last = jnp.take_along_axis(x, jnp.maximum(queries.length - 1, 0)[:, None, None], axis=1)[:, 0]
-    token, ended = choose(last, queries.length == 0)
+    token, ended = choose(last, queries.length == 0, jnp.int32(0))
     recent = jax.tree.map(lambda own: jnp.zeros((*own.shape[:3], new_tokens, own.shape[4]), own.dtype), prefix)
     answer = jnp.full((rows, new_tokens), -1, jnp.int32).at[:, 0].set(jnp.where(ended, -1, token))
 
@@ -99,14 +118,38 @@ def _run(
         recent = jax.tree.map(
             lambda kept, new: lax.dynamic_update_slice_in_dim(kept, new, step, axis=3), state.recent, own
         )
-        token, ended = choose(x[:, 0], state.ended)
+        token, ended = choose(x[:, 0], state.ended, state.step)
         answer = state.answer.at[:, state.step].set(jnp.where(ended, -1, token))
         return _State(state.step + 1, token, ended, recent, answer)
 
     return lax.while_loop(running, write, _State(jnp.int32(1), token, ended, recent, answer))
 
 
-_greedy = jax.jit(greedy, static_argnames=("graph", "new_tokens", "end_tokens"))
+_decode = jax.jit(decode, static_argnames=("graph", "new_tokens", "end_tokens"))
+
+
+def draw(logits: Array, sampling: Sampling, step: Array) -> Array:
+    """A token for each row: `[R, V]` -> `[R]` int32. Every row and step has draws of its own."""
+
+    def one(number: Array, logits: Array) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(sampling.key, number), step)
+        return jax.random.categorical(key, logits)
+
+    logits = logits / sampling.temperature
+    return jax.vmap(one)(sampling.number, logits if sampling.top_p is None else nucleus(logits, sampling.top_p))
+
+
+def nucleus(logits: Array, top_p: Array | float) -> Array:
+    """Keeps the fewest likeliest tokens whose probabilities sum to `top_p`, and ties; others get -inf. `[R, V]`.
+
+    >>> nucleus(jnp.log(jnp.asarray([[0.2, 0.5, 0.3]])), 0.6) > -jnp.inf
+    Array([[False,  True,  True]], dtype=bool)
+    """
+    shares = jax.nn.softmax(logits)
+    descending = -jnp.sort(-shares, axis=-1)
+    before = jnp.cumsum(descending, axis=-1) - descending
+    least = jnp.min(jnp.where(before < top_p, descending, 1.0), axis=-1, keepdims=True)
+    return jnp.where(shares >= least, logits, -jnp.inf)
 
 
 def generate_tokens(
@@ -118,6 +161,9 @@ def generate_tokens(
     *,
     new_tokens: int,
     end_tokens: tuple[int, ...],
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
     positions_per_batch: int | None = None,
     mesh: Mesh | None = None,
 ) -> list[np.ndarray]:
@@ -130,6 +176,9 @@ def generate_tokens(
       clients: whose adapter answers each query.
       new_tokens: at most so many tokens are written.
       end_tokens: any of these ends an answer.
+      temperature: tokens are drawn from `softmax(logits / temperature)`; 0 takes the likeliest.
+      top_p: drawn only of the fewest likeliest tokens whose probabilities sum to it.
+      seed: of the draws; those of a query are a function of the seed and its place in `queries`.
       positions_per_batch: rows times width of a batch, about. By default 2,048 on a CPU, which then works out of its
         caches, and 16,384 elsewhere.
       mesh: its devices along `clients` share the rows of each batch, so many positions each.
@@ -137,6 +186,10 @@ def generate_tokens(
     Returns:
       Token ids of each answer, int32, without the end token, in the order of the queries.
     """
+    if new_tokens < 1:
+        raise InputError(f"an answer needs room for one token at least, not {new_tokens}")
+    if not (0 <= temperature < math.inf and 0 < top_p <= 1):
+        raise InputError(f"temperature = {temperature} must not be negative, and top_p = {top_p} lie in (0, 1]")
     prompt_rows = adapters["prompt"].shape[1] if "prompt" in adapters else 0
     answers: list[np.ndarray] = [np.zeros(0, np.int32)] * len(queries)
     positions = positions_per_batch or (2048 if jax.default_backend() == "cpu" else 16384)
@@ -145,7 +198,9 @@ def generate_tokens(
     for chosen, rows, width in batches([prompt_rows + len(query) for query in queries], positions, lanes):
         batch = _batch([queries[i] for i in chosen], [clients[i] for i in chosen], prompt_rows, rows, width)
         batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("clients"))) if mesh else batch
-        running.append((chosen, _greedy(graph, frozen, adapters, batch, new_tokens=new_tokens, end_tokens=end_tokens)))
+        sampling = _sampling(chosen, rows, temperature, top_p, seed) if temperature else None
+        tokens = _decode(graph, frozen, adapters, batch, sampling, new_tokens=new_tokens, end_tokens=end_tokens)
+        running.append((chosen, tokens))
     for chosen, tokens in running:  # fetched only now: the host prepared the next batches while the device ran
         for i, row in zip(chosen, np.asarray(tokens)):
             answers[i] = row[row >= 0]
@@ -192,3 +247,10 @@ def _batch(queries: list[np.ndarray], clients: list[int], prompt_rows: int, rows
         slots[row, :prompt_rows] = np.arange(prompt_rows)
     client[: len(clients)] = clients
     return Queries(tokens, slots, length, client)
+
+
+def _sampling(chosen: list[int], rows: int, temperature: float, top_p: float, seed: int) -> Sampling:
+    number = np.zeros(rows, np.int32)
+    number[: len(chosen)] = chosen
+    kept = None if top_p == 1 else jnp.float32(top_p)  # all: a sum of rounded probabilities may miss 1
+    return Sampling(rng.key(seed, "generate"), jnp.asarray(number), jnp.float32(temperature), kept)

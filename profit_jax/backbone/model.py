@@ -17,6 +17,7 @@ from profit_jax.backbone.decoder import Decoder
 from profit_jax.backbone.families import read_config
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.loss import Loss
+from profit_jax.backbone.save import modules
 from profit_jax.backbone.tokenizer import Tokenizer, load_tokenizer
 from profit_jax.backbone.weights import load_weights
 from profit_jax.errors import InputError
@@ -42,7 +43,7 @@ class Backbone:
 
         The name `"tiny"` stands for the small pretrained model in this package; a folder of that name is `"./tiny"`.
         """
-        folder = _embedded() if folder == "tiny" else Path(folder)
+        folder = folder_of(folder)
         config = read_config(folder)
         graph, abstract = _structure(config, dtype)
         if mesh is not None:
@@ -83,14 +84,34 @@ class Backbone:
         """What the first block reads of tokens: `[...]` int -> `[..., D]`. Soft prompts live in the same space."""
         return _embed(self.graph, self.frozen, jnp.asarray(tokens))
 
+    def modules(self, path: str) -> list[str]:
+        """Which modules of the Hugging Face model, one a layer, hold the kernel at `path` of `frozen`; see `save`."""
+        return modules(self.config, path)
+
     @property
     def end_tokens(self) -> tuple[int, ...]:
         """Any of these ends a generated text: the model's own, and the one that closes a training target."""
         own = () if self.tokenizer is None else (self.tokenizer.end,)
         return tuple(sorted({*self.config.end_tokens, *own}))
 
-    def generate(self, texts: Sequence[str], adapter: Adapter | None = None, max_new_tokens: int = 10) -> list[str]:
-        """Continues each text greedily, with the adapter `{"prompt": [K, D]}` or `{"lora": ...}`, or with none."""
+    def generate(
+        self,
+        texts: Sequence[str],
+        adapter: Adapter | None = None,
+        max_new_tokens: int = 10,
+        *,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """Continues each text, with the adapter `{"prompt": [K, D]}` or `{"lora": ...}`, or with none.
+
+        Args:
+          texts: as they stand; what `Encoder` makes a query of ends in a line break.
+          adapter: without client axis.
+          max_new_tokens: at most so many tokens are written.
+          temperature, top_p, seed: as in `generate_tokens`; temperature 0 takes the likeliest token each time.
+        """
         if self.tokenizer is None:
             raise InputError("this backbone has no tokenizer, so it cannot read texts")
         queries = [np.asarray([*self.tokenizer.start, *ids], np.int32) for ids in self.tokenizer.encode(texts)]
@@ -102,13 +123,18 @@ class Backbone:
             [0] * len(queries),
             new_tokens=max_new_tokens,
             end_tokens=self.end_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
             mesh=self.mesh,
         )
         return [self.tokenizer.decode(ids) for ids in answers]
 
 
-def _embedded() -> Path:
-    """The folder of the model that ships with the package, as launch/pretrain_tiny.py has written it."""
+def folder_of(model: str | Path) -> Path:
+    """The folder that is meant: `"tiny"` is the model in this package, as launch/pretrain_tiny.py has written it."""
+    if model != "tiny":
+        return Path(model)
     folder = Path(str(resources.files("profit_jax.backbone"))) / "tiny"
     if not (folder / "config.json").is_file():
         raise InputError(f"this installation has no embedded model ({folder}); launch/pretrain_tiny.py makes one")

@@ -9,7 +9,7 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from profit_jax.backbone.config import BackboneConfig
-from profit_jax.backbone.families import fields_of
+from profit_jax.backbone.families import FAMILIES, fields_of
 from profit_jax.backbone.tokenizer import Tokenizer
 from profit_jax.backbone.weights import source
 from profit_jax.errors import InputError
@@ -32,6 +32,20 @@ def save(folder: str | Path, config: BackboneConfig, frozen: Frozen, tokenizer: 
     if tokenizer is not None:
         tokenizer.inner.save_pretrained(folder)
     return folder
+
+
+def modules(config: BackboneConfig, path: str) -> list[str]:
+    """Which modules of the Hugging Face model, one for each layer, hold the kernel at `path` of the decoder's tree.
+
+    None do, `[]`, where the family has it in one matrix with others (GPT-NeoX: query, key and value).
+
+    Raises:
+      InputError: the family has no Hugging Face folders.
+    """
+    if config.family not in FAMILIES:
+        raise InputError(f"models of the family {config.family!r} have no Hugging Face folder")
+    at = source(path, config)
+    return [name.removesuffix(".weight") for name in at.names] if at.third is None else []
 
 
 def _tensors(config: BackboneConfig, frozen: Frozen) -> dict[str, np.ndarray]:

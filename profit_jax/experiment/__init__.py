@@ -1,7 +1,7 @@
 """The loop, its checkpoints and its records."""
 
-from profit_jax.experiment.checkpoint import Checkpoints, read_adapter
+from profit_jax.experiment.checkpoint import Checkpoints, read_adapter, read_checkpoint
 from profit_jax.experiment.loop import Evaluation, Result, train
 from profit_jax.experiment.record import Workdir
 
-__all__ = ["Checkpoints", "Evaluation", "Result", "Workdir", "read_adapter", "train"]
+__all__ = ["Checkpoints", "Evaluation", "Result", "Workdir", "read_adapter", "read_checkpoint", "train"]

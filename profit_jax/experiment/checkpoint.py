@@ -1,5 +1,6 @@
 """Checkpoints through Orbax: written in the background, whole or not at all, the last two kept."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,7 +45,20 @@ class Checkpoints:
 
 
 def read_adapter(workdir: str | Path, which: str = "best") -> Adapter:
-    """The adapter that a training run has left: its `best` (by validation score, else the last) or its `last`."""
+    """The adapter that a training run has left: its `best` (by validation score, else the last) or its `last`.
+
+    Of a run in which each client has its own it is all clients', `[n, ...]`, and of PerFIT the packed values.
+    """
+    tree = read_checkpoint(workdir)
+    return tree["best"] if which == "best" and "best" in tree else tree["state"]["adapter"]
+
+
+def read_checkpoint(workdir: str | Path) -> Mapping[str, Any]:
+    """The newest checkpoint of a run: `state`, the algorithm's, by the names of its fields, and what stands beside it.
+
+    Raises:
+      InputError: the folder has none.
+    """
     folder = Path(workdir).absolute() / "checkpoints"
     if not folder.is_dir():
         raise InputError(f"{workdir}: no checkpoints; is it the workdir of a finished training run?")
@@ -52,5 +66,4 @@ def read_adapter(workdir: str | Path, which: str = "best") -> Adapter:
         round = manager.latest_step()
         if round is None:
             raise InputError(f"{workdir}: no checkpoints; is it the workdir of a finished training run?")
-        tree = manager.restore(round, args=ocp.args.StandardRestore())
-        return tree["best"] if which == "best" else tree["state"]["adapter"]
+        return manager.restore(round, args=ocp.args.StandardRestore())

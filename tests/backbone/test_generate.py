@@ -111,6 +111,64 @@ def test_texts_need_a_tokenizer():
         tiny().generate(["a"])
 
 
+def nucleus(shares: np.ndarray, top_p: float) -> np.ndarray:
+    """The fewest likeliest tokens that have `top_p` together, renormalized, token by token."""
+    kept, total = np.zeros_like(shares), 0.0
+    for token in np.argsort(-shares):
+        if total < top_p:
+            kept[token], total = shares[token], total + shares[token]
+    return kept / kept.sum()
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 1.0), (1.5, 0.7)])
+def test_draws_have_the_frequencies_of_the_softmax(temperature, top_p):
+    """Of pairs of tokens, over 4,096 rows that ask the same: a cell's count lies within 5 of its standard deviations.
+
+    Rows or steps that shared their draws would not have the products of the two tokens' probabilities.
+    """
+    drawn, vocabulary, query = 4096, 5, np.asarray([3, 1, 2], np.int32)
+    config = dataclasses.replace(TINY, vocabulary=vocabulary)
+    backbone = Backbone.random(config, seed=1)
+    frozen = jax.tree.map(lambda leaf: leaf * 1.5 if leaf.ndim == 3 else leaf, backbone.frozen)
+    backbone = dataclasses.replace(backbone, frozen=frozen)
+
+    def shares(*tokens: int) -> np.ndarray:
+        logits = np.asarray(backbone.logits(np.asarray([[*query, *tokens]])), np.float64)[0, -1]
+        weights = np.exp(logits / temperature)
+        return nucleus(weights / weights.sum(), top_p)
+
+    first = shares()
+    expected = np.stack([share * shares(token) for token, share in enumerate(first)])
+    chosen = {"temperature": temperature, "top_p": top_p, "seed": 3, "new_tokens": 2, "end_tokens": (vocabulary,)}
+    pairs = generated(backbone, {}, [query] * drawn, [0] * drawn, positions_per_batch=1 << 16, **chosen)
+    found = np.zeros_like(expected)
+    np.add.at(found, tuple(np.transpose(pairs)), 1)
+    assert expected.max() < 0.9 and ((expected == 0).any() == (top_p < 1))
+    assert (np.abs(found - drawn * expected) <= 5 * np.sqrt(drawn * expected * (1 - expected))).all()
+
+
+def test_draws_are_a_function_of_the_seed_and_the_place_of_the_query():
+    backbone, chosen = tiny(), queries([3, 11, 28, 1, 16, 5])
+    clients, warm = [0] * len(chosen), {"temperature": 1.0}
+    drawn = generated(backbone, {}, chosen, clients, **warm)
+    assert generated(backbone, {}, chosen, clients, positions_per_batch=64, **warm) == drawn
+    assert generated(backbone, {}, chosen[:2], clients[:2], **warm) == drawn[:2]
+    assert generated(backbone, {}, chosen, clients, seed=1, **warm) != drawn
+
+
+def test_a_temperature_near_zero_is_greedy():
+    backbone, adapters = tiny(), ADAPTERS["prompt"]
+    chosen, clients = queries([3, 11, 28, 1]), [0, 1, 2, 0]
+    cold = generated(backbone, adapters, chosen, clients, temperature=1e-6)
+    assert cold == generated(backbone, adapters, chosen, clients)
+
+
+@pytest.mark.parametrize("options", [{"temperature": -0.1}, {"temperature": np.nan}, {"top_p": 0.0}, {"new_tokens": 0}])
+def test_what_cannot_be_drawn_is_refused(options):
+    with pytest.raises(InputError):
+        generated(tiny(), {}, queries([3]), [0], **options)
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 300), max_size=60), st.sampled_from([64, 512, 4096]))
 def test_batches_cover_every_row_once_and_hold_it(lengths, positions):

@@ -55,7 +55,8 @@ def get_config(shape: str = "small") -> ConfigDict:
             "measure": "round",  # round, aggregation
             "model": "",  # a Hugging Face folder; empty: random weights of `shape`
             "shape": SHAPES[shape],
-            "dtype": "float32",
+            "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
+            "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
             "adapter": "prompt",  # prompt, lora
             "prompt_length": 10,

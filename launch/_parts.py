@@ -16,7 +16,7 @@ def backbone(config: ConfigDict, mesh: Mesh | None = None) -> pj.Backbone:
     """The frozen model that `config.model` names, whole on every device of the mesh."""
     if not config.model:
         raise InputError("no model: give --config.model=FOLDER, a Hugging Face folder, or tiny")
-    return pj.Backbone.load(config.model, dtype=config.dtype, remat=config.remat, mesh=mesh)
+    return pj.Backbone.load(config.model, dtype=config.dtype, quantize=config.quantize, remat=config.remat, mesh=mesh)
 
 
 def data(config: ConfigDict) -> FederatedSNI:

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     if config.measure != "round":
         raise InputError(f"unknown measure {config.measure!r}; known: round, aggregation")
     mesh = _parts.mesh(config) if config.rounds else None
-    model = _parts.backbone(config, mesh) if config.model else random_model(config.shape, config.dtype, config.remat)
+    model = _parts.backbone(config, mesh) if config.model else random_model(config)
     adapter = make_adapter(config, model)
     layout = _parts.layout(config, max(config.lanes, 1))
     if not config.data_dir:  # cohorts of one shape need no ladder
@@ -152,10 +152,10 @@ def peak_memory() -> int:
     return stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def random_model(shape: ConfigDict, dtype: str, remat: bool) -> pj.Backbone:
+def random_model(config: ConfigDict) -> pj.Backbone:
     """Random weights of the config's shape."""
-    config = pj.BackboneConfig(**shape.to_dict(), norm_epsilon=1e-5, rope=Rope(10_000.0), end_tokens=(2,))
-    return pj.Backbone.random(config, dtype=dtype, remat=remat)
+    shape = pj.BackboneConfig(**config.shape.to_dict(), norm_epsilon=1e-5, rope=Rope(10_000.0), end_tokens=(2,))
+    return pj.Backbone.random(shape, dtype=config.dtype, quantize=config.quantize, remat=config.remat)
 
 
 def make_adapter(config: ConfigDict, model: pj.Backbone) -> Adapter:

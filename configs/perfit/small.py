@@ -86,7 +86,8 @@ def get_config(setting: str = "") -> ConfigDict:
             "checkpoint_every": 10,
             "max_query": 80,
             "max_target": 32,
-            "dtype": "float32",
+            "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
+            "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
             "lanes": 1,  # devices along `clients`, -1 = all
             "row_widths": (112,),

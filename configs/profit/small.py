@@ -129,7 +129,8 @@ def base() -> ConfigDict:
             "validate_every": 10,
             "validation_examples": 128,
             "checkpoint_every": 10,
-            "dtype": "float32",
+            "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
+            "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
             "lanes": 1,  # devices along `clients`, -1 = all
             "row_widths": (160,),

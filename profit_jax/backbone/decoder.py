@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 from profit_jax.backbone.config import BackboneConfig, Reach
-from profit_jax.backbone.layers import Block, KeysValues, Norm, capped, rotation
+from profit_jax.backbone.layers import Block, KeysValues, Linear, Norm, capped, rotation
 from profit_jax.typing import Array, Queries, Rows
 
 
@@ -26,9 +26,13 @@ class Decoder(nnx.Module):
         self.blocks = stacked(rngs)
         self.norm = Norm(config.width, config, dtype=dtype, rngs=rngs)
         if not config.tied_embeddings:
-            self.head = nnx.Linear(
-                config.width, config.vocabulary, use_bias=False, dtype=dtype, param_dtype=dtype, rngs=rngs
-            )
+            self.head = Linear("head", config.width, config.vocabulary, config, dtype=dtype, rngs=rngs)
+
+    def quantize(self) -> None:
+        """Keeps all matrices in int8 but the embedding table, which is looked up, and so no head that is tied to it."""
+        for _, module in nnx.iter_modules(self):
+            if isinstance(module, Linear):
+                module.quantize()
 
     def embed_tokens(self, tokens: Array) -> Array:
         """What the first block reads of tokens: `[...]` int -> `[..., D]`."""

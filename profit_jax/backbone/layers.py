@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from profit_jax.backbone.config import BackboneConfig
+from profit_jax.backbone.quantize import product, quantized
 from profit_jax.typing import Array
 
 LoraRows = Mapping[str, Mapping[str, Array]]  # {target: {"a": [R, in, r], "b": [R, r, out]}}, one layer's
@@ -131,13 +132,27 @@ def _split(scores: Array, parts: tuple[KeysValues, ...]) -> list[Array]:
 
 
 class Linear(nnx.Linear):
-    """`x W + b`, b where the config names a bias for this matrix."""
+    """`x W + b`, b where the config names a bias for this matrix. A quantized W is an int8 kernel with a scale."""
+
+    scale: nnx.Param | None = None  # [out] float32
 
     def __init__(
         self, name: str, inputs: int, outputs: int, config: BackboneConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs
     ):
         bias = name in config.biases
         super().__init__(inputs, outputs, use_bias=bias, dtype=dtype, param_dtype=dtype, rngs=rngs)
+
+    def quantize(self) -> None:
+        """Keeps W in int8."""
+        values, scale = quantized(self.kernel[...])
+        self.kernel, self.scale = nnx.Param(values), nnx.Param(scale)
+
+    def __call__(self, x: Array) -> Array:
+        """`[..., in]` -> `[..., out]`."""
+        if self.scale is None:
+            return super().__call__(x)
+        y = product(x, self.kernel[...], self.scale[...])
+        return y if self.bias is None else y + self.bias[(None,) * (y.ndim - 1)]
 
 
 class Norm(nnx.Module):

@@ -23,6 +23,8 @@ from profit_jax.backbone.weights import load_weights
 from profit_jax.errors import InputError
 from profit_jax.typing import Adapter, Array, Frozen
 
+_DTYPES = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Backbone:
@@ -37,15 +39,27 @@ class Backbone:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, dtype: str = "float32", remat: bool = False, mesh: Mesh | None = None
+        cls,
+        folder: str | Path,
+        *,
+        dtype: str = "float32",
+        quantize: str = "",
+        remat: bool = False,
+        mesh: Mesh | None = None,
     ) -> "Backbone":
         """Reads a Hugging Face folder: `config.json`, one or many `.safetensors` files, and its tokenizer.
 
-        The name `"tiny"` stands for the small pretrained model in this package; a folder of that name is `"./tiny"`.
+        Args:
+          folder: the folder; `"tiny"` stands for the small pretrained model in this package, and `"./tiny"` for a
+            folder of that name.
+          dtype: of weights and computation: float32 or bfloat16. An adapter trains in float32 with both.
+          quantize: `"int8"` keeps matrices in 8 bits, but no embedding table (`profit_jax.backbone.quantize`).
+          remat: whether the backward pass computes each layer again, which costs time and saves memory.
+          mesh: every device along `clients` holds all weights.
         """
         folder = folder_of(folder)
         config = read_config(folder)
-        graph, abstract = _structure(config, dtype)
+        graph, abstract = _structure(config, dtype, quantize)
         if mesh is not None:
             whole = NamedSharding(mesh, PartitionSpec())
             abstract = jax.tree.map(lambda leaf: leaf.update(sharding=whole), abstract)
@@ -59,6 +73,7 @@ class Backbone:
         *,
         seed: int = 0,
         dtype: str = "float32",
+        quantize: str = "",
         tokenizer: Tokenizer | None = None,
         remat: bool = False,
     ) -> "Backbone":
@@ -66,10 +81,9 @@ class Backbone:
 
         @jax.jit
         def create() -> Frozen:
-            decoder = Decoder(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(seed))
-            return nnx.to_pure_dict(nnx.state(decoder))
+            return nnx.to_pure_dict(nnx.state(_decoder(config, dtype, quantize, seed)))
 
-        return cls(config, _structure(config, dtype)[0], create(), tokenizer, remat)
+        return cls(config, _structure(config, dtype, quantize)[0], create(), tokenizer, remat)
 
     @property
     def loss(self) -> Loss:
@@ -157,8 +171,18 @@ def _logits(graph: nnx.GraphDef, frozen: Frozen, tokens: Array) -> Array:
     return model.logits(hidden)
 
 
-def _structure(config: BackboneConfig, dtype: str) -> tuple[nnx.GraphDef, dict]:
+def _structure(config: BackboneConfig, dtype: str, quantize: str = "") -> tuple[nnx.GraphDef, dict]:
     """The decoder's graph and its abstract weights, without allocating any."""
-    decoder = nnx.eval_shape(lambda: Decoder(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
-    graph, state = nnx.split(decoder)
+    graph, state = nnx.split(nnx.eval_shape(lambda: _decoder(config, dtype, quantize)))
     return graph, nnx.to_pure_dict(state)
+
+
+def _decoder(config: BackboneConfig, dtype: str, quantize: str, seed: int = 0) -> Decoder:
+    if dtype not in _DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}; known: {', '.join(_DTYPES)}")
+    if quantize not in ("", "int8"):
+        raise InputError(f"unknown quantize {quantize!r}; known: int8, or nothing")
+    decoder = Decoder(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(seed))
+    if quantize:
+        decoder.quantize()
+    return decoder

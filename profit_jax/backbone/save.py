@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+import jax
 import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
@@ -20,9 +21,14 @@ def save(folder: str | Path, config: BackboneConfig, frozen: Frozen, tokenizer: 
     """Writes `config.json`, `model.safetensors` and the tokenizer, for transformers and for `Backbone.load`.
 
     Raises:
-      InputError: the folder holds something already, or folders of the model's family cannot say what it is.
+      InputError: the weights are quantized, the folder holds something already, or folders of the model's family
+        cannot say what the model is.
     """
     folder = Path(folder)
+    if any(leaf.dtype == np.int8 for leaf in jax.tree.leaves(frozen)):
+        raise InputError(
+            "int8 weights are not saved: the folder they were loaded from says more; load without quantize"
+        )
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; a model is written to a new folder")
     fields = fields_of(config) | {"torch_dtype": str(frozen["embedding"]["embedding"].dtype)}

@@ -1,7 +1,7 @@
 """Frozen weights from Hugging Face safetensors files, tensor by tensor, into the stacked tree of the decoder."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from safetensors import SafetensorError, safe_open
 
 from profit_jax.backbone.config import BackboneConfig
 from profit_jax.backbone.families import FAMILIES, Third
 from profit_jax.backbone.fields import read_json
+from profit_jax.backbone.quantize import quantized
 from profit_jax.errors import InputError
 from profit_jax.typing import Array, Frozen
 
@@ -26,14 +29,15 @@ _NO_WEIGHTS = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
 def load_weights(folder: Path, config: BackboneConfig, abstract: dict) -> Frozen:
     """Reads a model's weights into the tree, shapes and dtypes of `abstract`.
 
-    One tensor at a time is read, cast and placed into its stacked array, so the host holds one tensor beside the
-    result.
+    One tensor at a time is read, placed on the devices and there cast, or quantized, into its stacked array: the host
+    holds one tensor, and a device the part of it that is its own, beside the result.
 
     Args:
       folder: a Hugging Face folder with `model.safetensors`, or `model.safetensors.index.json` and the files it
         names, or any `.safetensors` files.
       config: the decoder's numbers.
-      abstract: nested dict of `jax.ShapeDtypeStruct`; leaves of `blocks` are `[L, ...]`. A sharding is respected.
+      abstract: nested dict of `jax.ShapeDtypeStruct`; leaves of `blocks` are `[L, ...]`. A `NamedSharding` is
+        respected. Beside an int8 `kernel` stands its `scale`.
 
     Returns:
       The nested dict of arrays.
@@ -47,13 +51,16 @@ def load_weights(folder: Path, config: BackboneConfig, abstract: dict) -> Frozen
     with ExitStack() as stack:
         errors: list[str] = []
         tensors = _open(_files(folder, errors), stack, errors)
-        sources = {path: source(path, config) for path in leaves}
-        expected = {name: sources[path].shape(leaf) for path, leaf in leaves.items() for name in sources[path].names}
+        places = _places(leaves)
+        sources = {path: source(path, config) for path in places}
+        expected = {name: at.shape(leaves[path]) for path, at in sources.items() for name in at.names}
         errors += _mismatches(tensors, expected, config)
         if errors:
             more = f"; and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
             raise InputError(f"{folder}: weights do not fit config.json: {'; '.join(errors[:_NAMED])}{more}")
-        loaded = {path: _leaf(leaf, sources[path], tensors, config) for path, leaf in leaves.items()}
+        loaded: dict[str, Array] = {}
+        for path, at in sources.items():
+            loaded |= zip(places[path], _load([leaves[own] for own in places[path]], at, tensors, config))
     return traverse_util.unflatten_dict(loaded, sep="/")
 
 
@@ -109,7 +116,8 @@ def _open(files: list[Path], stack: ExitStack, errors: list[str]) -> dict[str, A
     tensors: dict[str, Any] = {}
     for file in files:
         try:
-            opened = stack.enter_context(safe_open(file, framework="flax"))
+            # A mapped file's pages count as the process's memory until it is closed, so tensors are read.
+            opened = stack.enter_context(safe_open(file, framework="numpy", backend="pread"))
         except (SafetensorError, OSError) as error:
             raise InputError(f"{file}: not a readable safetensors file ({error})") from None
         for name in opened.keys():  # noqa: SIM118 (not a dict)
@@ -136,24 +144,52 @@ def _mismatches(tensors: dict[str, Any], expected: dict[str, list[int]], config:
             yield f"tensor {name} is not part of this model"
 
 
-def _leaf(leaf: jax.ShapeDtypeStruct, source: Source, tensors: dict[str, Any], config: BackboneConfig) -> Array:
-    def read(name: str) -> Array:
+def _places(leaves: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, tuple[str, ...]]:
+    """Path of each leaf that has tensors -> the leaves that they fill: itself, and the scale of an int8 kernel."""
+    scales = {path: _beside(path) for path, leaf in leaves.items() if leaf.dtype == jnp.int8}
+    own = [path for path in leaves if path not in scales.values()]
+    return {path: (path, scales[path]) if path in scales else (path,) for path in own}
+
+
+def _beside(kernel: str) -> str:
+    return f"{kernel.removesuffix('kernel')}scale"
+
+
+def _load(
+    leaves: Sequence[jax.ShapeDtypeStruct], source: Source, tensors: dict[str, Any], config: BackboneConfig
+) -> tuple[Array, ...]:
+    """A leaf, or an int8 kernel and its scale."""
+    place, dtype = leaves[0].sharding, leaves[0].dtype
+
+    def read(name: str, place: NamedSharding | None) -> Array:
         tensor = tensors[name].get_tensor(name)
-        if source.third is None:
-            return tensor
-        thirds = tensor.reshape(config.heads, 3, config.head_width, *tensor.shape[1:])
-        return thirds[:, source.third].reshape(-1, *tensor.shape[1:])
+        if source.third is not None:
+            thirds = tensor.reshape(config.heads, 3, config.head_width, *tensor.shape[1:])
+            tensor = thirds[:, source.third].reshape(-1, *tensor.shape[1:])
+        return jax.device_put(tensor.T if source.transposed else tensor, place)
 
     if not source.stacked:
-        tensor = read(source.names[0])
-        tensor = (tensor.T if source.transposed else tensor).astype(leaf.dtype)
-        return tensor if leaf.sharding is None else jax.device_put(tensor, leaf.sharding)
-    stacked = jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+        return _placed(_kept(read(source.names[0], place), dtype), leaves)
+    layer_place = place and NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
+    stacked = tuple(jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for leaf in leaves)
     for layer, name in enumerate(source.names):
-        stacked = _place(stacked, read(name), layer, source.transposed)
-    return stacked
+        stacked = _fill(stacked, read(name, layer_place), layer)
+        jax.block_until_ready(stacked)  # otherwise tensors that are read wait in memory for their placing
+    return _placed(stacked, leaves)
 
 
-@functools.partial(jax.jit, static_argnames="transpose", donate_argnums=0)
-def _place(stacked: Array, tensor: Array, layer: int, transpose: bool) -> Array:
-    return stacked.at[layer].set((tensor.T if transpose else tensor).astype(stacked.dtype))
+def _placed(values: tuple[Array, ...], leaves: Sequence[jax.ShapeDtypeStruct]) -> tuple[Array, ...]:
+    return tuple(jax.device_put(value, leaf.sharding) for value, leaf in zip(values, leaves))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _kept(tensor: Array, dtype: jnp.dtype) -> tuple[Array, ...]:
+    """A tensor as it is kept: in this dtype, or as int8 values and scales."""
+    return quantized(tensor) if dtype == jnp.int8 else (tensor.astype(dtype),)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _fill(stacked: tuple[Array, ...], tensor: Array, layer: int) -> tuple[Array, ...]:
+    # In place: `.at[layer].set` would check the index, for which XLA copies a bfloat16 stack to float32 on CPUs.
+    kept = _kept(tensor, stacked[0].dtype)
+    return tuple(lax.dynamic_update_index_in_dim(leaf, part, layer, 0) for leaf, part in zip(stacked, kept))

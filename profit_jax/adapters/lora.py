@@ -93,7 +93,7 @@ def merge(frozen: Frozen, adapter: Adapter) -> Frozen:
     """The weights of a model that computes alone what the backbone computes with the LoRA: `W + A B`, in W's dtype.
 
     Raises:
-      InputError: the adapter is a soft prompt, which is no change of the weights.
+      InputError: the adapter is a soft prompt, which is no change of the weights, or the weights are int8.
     """
     if "lora" not in adapter:
         raise InputError("a soft prompt is not a change of the weights and cannot be merged; keep it beside the model")
@@ -102,5 +102,7 @@ def merge(frozen: Frozen, adapter: Adapter) -> Frozen:
         part, name = TARGETS[target]
         change = jnp.einsum("ldr,lro->ldo", factors["a"], factors["b"], precision=lax.Precision.HIGHEST)
         kernel = blocks[part][name]["kernel"]
+        if kernel.dtype == jnp.int8:
+            raise InputError("a LoRA is not merged into int8 weights; load the model without quantize")
         blocks[part][name] = {**blocks[part][name], "kernel": (kernel + change).astype(kernel.dtype)}
     return {**frozen, "blocks": blocks}

@@ -252,6 +252,8 @@ def test_a_lora_without_effect_merges_to_the_same_weights():
     chex.assert_trees_all_equal(merged, tiny().frozen)
 
 
-def test_a_prompt_cannot_be_merged():
+def test_a_prompt_cannot_be_merged_and_nothing_into_int8():
     with pytest.raises(InputError, match="a soft prompt is not a change of the weights"):
         merge(tiny().frozen, prompt())
+    with pytest.raises(InputError, match="without quantize"):
+        merge(Backbone.random(TINY, quantize="int8").frozen, lora(tiny(), rank=2, targets=("q",)))

@@ -44,6 +44,7 @@ def measure(config: ConfigDict, seconds: Callable[[Callable[[], None]], float]) 
     state = Modules(
         jnp.asarray(rng.generator(0, "values").standard_normal((clients, int(owned.max())), np.float32)),
         jnp.asarray(masks.indices()),
+        [],
         jnp.zeros((), jnp.int32),
     )
     chosen = rng.generator(0, "cohort").choice(clients, config.clients_per_round, replace=False)[None]

@@ -46,11 +46,12 @@ def main(argv: Sequence[str]) -> None:
         data.examples, split(config, data.examples), fraction=config.test_fraction, seed=config.seed
     )
     model = _parts.backbone(config, mesh)
+    start = started(config, model) if config.start else None
     encoder, layout = _parts.encoder(config, model), _parts.layout(config, _parts.lanes(mesh))
     workdir = pj.Workdir(WORKDIR.value, {"stage": "perfit", **config.to_dict()})
     shared = {"encoder": encoder, "layout": layout, "mesh": mesh}
     masks = modules(config, model, train, workdir, shared)
-    algorithm, adapter = method(config, model, masks)
+    algorithm, adapter = method(config, model, masks, start)
     evaluate = pf.Perplexity(
         algorithm, test, clients_at_once=config.clients_at_once, group=group(config, len(train)), **shared
     )
@@ -141,7 +142,7 @@ def modules(
     return masks
 
 
-def method(config: ConfigDict, model: pj.Backbone, masks: pf.Masks) -> tuple[Algorithm, Adapter]:
+def method(config: ConfigDict, model: pj.Backbone, masks: pf.Masks, start: Adapter | None) -> tuple[Algorithm, Adapter]:
     """The algorithm of the config's method, and where it starts."""
     optimizer = _parts.optimizer(config.client_optimizer)
     rate = config.client_optimizer.learning_rate
@@ -151,17 +152,19 @@ def method(config: ConfigDict, model: pj.Backbone, masks: pf.Masks) -> tuple[Alg
         made = pf.perfit(model.loss, masks, client_optimizer=optimizer, dispatch=config.dispatch, **client)
         return made, masks.adapter
     if config.method == "local":
-        start = started(config.start, model, masks) if config.start else masks.adapter
-        return pj.local(model.loss, optimizer=optimizer, clients=len(masks), **client), start
+        return pj.local(model.loss, optimizer=optimizer, clients=len(masks), **client), start or masks.adapter
     made = pj.fed_avg(model.loss, client_optimizer=optimizer, server_optimizer=optax.sgd(1.0), **client)
     return made, masks.adapter
 
 
-def started(start: str, model: pj.Backbone, masks: pf.Masks) -> Adapter:
+def started(config: ConfigDict, model: pj.Backbone) -> Adapter:
     """The LoRA that a FIT run has left, or a PEFT folder holds."""
-    adapter = _adapters.named(start, model).adapter
-    if "lora" not in adapter or pf.Space.of(adapter) != masks.space:
-        raise InputError(f"start = {start} holds no LoRA of rank {masks.space.rank} on these targets; give a FIT run")
+    adapter, space = (
+        _adapters.named(config.start, model).adapter,
+        pf.Space.of(lora(config, model, config.rank, "vanilla")),
+    )
+    if "lora" not in adapter or pf.Space.of(adapter) != space:
+        raise InputError(f"start = {config.start} holds no LoRA of rank {space.rank} on these targets; give a FIT run")
     return adapter
 
 

@@ -1,4 +1,4 @@
-"""Both papers' effects in five and a half minutes on two CPU cores, without a download: `make demo`.
+"""Both papers' effects in under five minutes on two CPU cores, without a download: `make demo`.
 
 The embedded model and corpus, one seed. A soft prompt is trained by FedAvg(Adam), FedAvg(SGD) and FedSGD and then
 personalized, with a small and a large learning rate, with and without l2 and model averaging; PerFIT is set against

@@ -13,12 +13,10 @@ import pytest
 from configs.experiments import ALIASES, EXPERIMENTS, SECONDS_A_RUN, Run
 from configs.experiments.types import TUNING_SEED
 from launch import _costs, _drawn, _runs, _summary
-from profit_jax.data import tiny
-from profit_jax.data.prepare import prepare
 from profit_jax.errors import InputError
 from profit_jax.plots import measures, style
 from tests.plots.fakes import round_line, write_done, write_run
-from tests.worlds import random_model
+from tests.worlds import prepared
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("debug", "tiny", "small", "paper")
@@ -194,11 +192,7 @@ def test_another_run_in_a_folder_is_named_before_anything_is_started(tmp_path):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     """A prepared corpus and a random model."""
-    folder = tmp_path_factory.mktemp("world")
-    tasks = tiny.write(folder / "corpus", instances=60)
-    prepare(tasks.parent, folder / "data", chunk_size=60)
-    random_model(folder / "model", tasks)
-    return folder
+    return prepared(tmp_path_factory.mktemp("world"))
 
 
 SMALLEST = {

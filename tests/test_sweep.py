@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from profit_jax.data import tiny
-from profit_jax.data.prepare import prepare
-from tests.worlds import random_model
+from tests.worlds import prepared
 
 ROOT = Path(__file__).parents[1]
 SMALLEST = {
@@ -26,11 +24,7 @@ SMALLEST = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    tasks = tiny.write(folder / "corpus", instances=60)
-    prepare(tasks.parent, folder / "data", chunk_size=60)
-    random_model(folder / "model", tasks)
-    return folder
+    return prepared(tmp_path_factory.mktemp("world"))
 
 
 def sweep(world: Path, *arguments: str, workdir: str = "sweep") -> subprocess.CompletedProcess:

@@ -13,9 +13,11 @@ from flax import nnx
 from profit_jax.backbone import Backbone
 from profit_jax.backbone.pretrain import bpe
 from profit_jax.backbone.save import save
+from profit_jax.data import tiny
 from profit_jax.data.cohort import Layout, Plan, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Example, MemoryClients
+from profit_jax.data.prepare import prepare
 from profit_jax.data.tasks import read_task, task_files
 from profit_jax.federated import sampling
 from profit_jax.typing import Adapter, Array, Cohort
@@ -113,6 +115,14 @@ def mean_loss_and_gradient(prompt: np.ndarray, batch) -> tuple[float, np.ndarray
         )
         total, gradient = total + float(loss), gradient + np.asarray(own)
     return total / len(batch), gradient / len(batch)
+
+
+def prepared(folder: Path) -> Path:
+    """A folder with a small prepared corpus, `data`, and a random model for it, `model`."""
+    tasks = tiny.write(folder / "corpus", instances=60)
+    prepare(tasks.parent, folder / "data", chunk_size=60)
+    random_model(folder / "model", tasks)
+    return folder
 
 
 def random_model(folder: Path, tasks: Path) -> None:

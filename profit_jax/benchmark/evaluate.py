@@ -4,8 +4,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from profit_jax.backbone import Backbone
@@ -13,7 +11,7 @@ from profit_jax.backbone.generate import generate_tokens
 from profit_jax.data.encode import Encoder
 from profit_jax.data.examples import Clients, Example
 from profit_jax.errors import InputError
-from profit_jax.metrics import Mean, rouge_ls
+from profit_jax.metrics import rouge_ls
 from profit_jax.typing import Adapter
 
 
@@ -59,11 +57,6 @@ class Evaluator:
         texts = [self._decode(tuple(answer.tolist())) for answer in answers]
         ends = np.cumsum([len(questions.queries) for questions in asked])
         return np.split(rouge_ls(texts, references), ends[:-1])
-
-    def score(self, adapter: Adapter, questions: Questions) -> Mean:
-        """The mean score of one adapter (no client axis)."""
-        (scores,) = self.scores(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], dict(adapter)), [questions])
-        return Mean(scores.sum(), np.float64(len(scores)))
 
 
 def sample_questions(

@@ -9,9 +9,12 @@ import json
 import os
 import queue
 import runpy
+import select
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -90,6 +93,14 @@ def last_error(log: Path) -> str:
     return errors[-1].removeprefix("error: ") if errors else ""
 
 
+def end_with(pipe: int) -> None:
+    """Ends this process when nobody holds the other end of the pipe: the run has lost whoever waits for it."""
+    poll = select.poll()
+    poll.register(pipe, 0)  # its end alone is waited for, not what can be read
+    poll.poll()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def serve() -> None:
     """Reads `[log, *arguments]` a line, runs each in a fork, writes its exit status."""
     for module in IMPORTED:
@@ -98,6 +109,8 @@ def serve() -> None:
         log, *arguments = json.loads(line)
         child = os.fork()
         if not child:
+            pipe = os.dup(sys.stdin.fileno())
+            threading.Thread(target=end_with, args=(pipe,), daemon=True).start()
             output = os.open(log, os.O_WRONLY | os.O_APPEND)
             for stream, target in ((sys.stdin.fileno(), os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
                 os.dup2(target, stream)

@@ -1,11 +1,12 @@
 """What every launcher shares: the `--config` flag, and how errors, warnings and logs look.
 
 Whatever a person can get wrong (a flag, a config field, a file, the data) ends in one line `error: …` on stderr and
-exit status 2; a traceback means a bug.
+exit status 2; a traceback means a bug. A run that is pre-empted (SIGTERM) saves and ends with exit status 75.
 """
 
 import itertools
 import logging as python_logging
+import os
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from profit_jax.errors import InputError
+from profit_jax.experiment.preemption import Preempted
 
 flags.disclaim_key_flags()  # `--help` lists --config among the launcher's own flags
 
@@ -53,6 +55,11 @@ def run(main: Main) -> NoReturn:
             main(argv)
         except InputError as error:
             _fail(str(error))
+        except OSError as error:  # a disk that is full, a folder that is not ours
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except Preempted as stop:
+            print(f"stopped by SIGTERM {stop}, and saved; the same command goes on from there", file=sys.stderr)
+            sys.exit(os.EX_TEMPFAIL)
 
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app.call_after_init(_format_logs)

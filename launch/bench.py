@@ -182,7 +182,7 @@ def planned(config: ConfigDict, model: pj.Backbone, planner: Planner) -> Callabl
         return Encoded(tokens[:query], tokens[query:])
 
     same = [[[example() for _ in range(batch)] for _ in range(steps)] for _ in range(clients)]
-    return lambda round: planner(range(clients), same)
+    return lambda round: planner(range(clients), same.__getitem__)
 
 
 if __name__ == "__main__":

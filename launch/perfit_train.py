@@ -23,15 +23,17 @@ from ml_collections import ConfigDict
 import perfit_jax as pf
 import profit_jax as pj
 from launch import _adapters, _parts
+from launch._hosts import joined
 from launch._main import define_config, run
 from perfit_jax.space import resource_group
 from profit_jax.data import instructions, shares
 from profit_jax.data.examples import Example
 from profit_jax.errors import InputError
-from profit_jax.federated import Algorithm
+from profit_jax.federated import Algorithm, debugged
 from profit_jax.typing import Adapter
 
 CONFIG = define_config()
+DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 
 
@@ -52,11 +54,13 @@ def main(argv: Sequence[str]) -> None:
     shared = {"encoder": encoder, "layout": layout, "mesh": mesh}
     masks = modules(config, model, train, workdir, shared)
     algorithm, adapter = method(config, model, masks, start)
+    algorithm = debugged(algorithm) if DEBUG.value else algorithm
     evaluate = pf.Perplexity(
         algorithm, test, clients_at_once=config.clients_at_once, group=group(config, len(train)), **shared
     )
-    if not workdir.rows("perplexity"):
+    if len(workdir.rows("perplexity")) < len(train):
         start = evaluate(algorithm.start(adapter, mesh))
+        workdir.keep("perplexity", lambda row: False)  # of a process that was stopped while it wrote
         workdir.append("perplexity", *({"round": 0, **row} for row in start.clients))
     result = pj.train(
         algorithm,
@@ -133,12 +137,14 @@ def modules(
         **shared,
     )
     record_parameters(masks, workdir)
-    np.savez(workdir.path / "similarity.npz", **masks.similarity()._asdict())
+    similarity = masks.similarity()._asdict()
+    workdir.write("similarity.npz", lambda file: np.savez(file, **similarity))
+    workdir.keep("cohorts", lambda row: False)  # of a process that was stopped before the masks were there
     sent = [masks.bitmaps.shape[1]] * len(masks)  # a mask goes to the server once, as a bitmap
     workdir.append(
         "cohorts", {"round": 0, "clients": [*range(len(masks))], "bytes_up": sent, "bytes_down": [0] * len(sent)}
     )
-    masks.save(file)
+    workdir.write(file.name, masks.save)
     return masks
 
 
@@ -182,7 +188,7 @@ def group(config: ConfigDict, clients: int) -> np.ndarray:
 def record_parameters(masks: pf.Masks, workdir: pj.Workdir) -> None:
     """Writes how many parameters each client trains, and of how many."""
     counts = {"trainable": masks.owned.tolist(), "grid": masks.space.size, "rank": masks.space.rank}
-    (workdir.path / "parameters.json").write_text(json.dumps(counts) + "\n", encoding="utf-8")
+    workdir.write("parameters.json", lambda file: file.write_text(json.dumps(counts) + "\n", encoding="utf-8"))
 
 
 def report(config: ConfigDict, masks: pf.Masks, workdir: pj.Workdir, shapes: int) -> None:
@@ -202,4 +208,4 @@ def report(config: ConfigDict, masks: pf.Masks, workdir: pj.Workdir, shapes: int
 
 
 if __name__ == "__main__":
-    run(main)
+    run(joined(main))

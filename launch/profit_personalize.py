@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 import profit_jax as pj
 from launch import _adapters, _parts
+from launch._hosts import joined
 from launch._main import define_config, run
 from profit_jax import optim
 from profit_jax.benchmark import Curve, TestClients, choose_test_clients, few_shot, no_prompt, personalize
@@ -24,6 +25,7 @@ from profit_jax.errors import InputError
 from profit_jax.typing import Adapter
 
 CONFIG = define_config()
+DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 RANDOM = {"random_gaussian": "gaussian", "random_word": "words"}
 
@@ -69,6 +71,7 @@ def main(argv: Sequence[str]) -> None:
             layout=_parts.layout(config, _parts.lanes(mesh)),
             mesh=mesh,
             workdir=workdir(config),
+            debug=DEBUG.value,
         )
     _parts.report_truncation(encoder)
     print(f"{'epoch':>6} {'alpha':>6} {'local':>7} {'global':>7}   means over {len(clients.numbers)} test clients")
@@ -123,4 +126,4 @@ def baseline(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(joined(main))

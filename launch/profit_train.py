@@ -20,15 +20,17 @@ from ml_collections import ConfigDict
 
 import profit_jax as pj
 from launch import _parts
+from launch._hosts import joined
 from launch._main import define_config, run
 from profit_jax import rng
 from profit_jax.benchmark.evaluate import Evaluator, sample_questions
 from profit_jax.errors import InputError
 from profit_jax.experiment import Evaluation
 from profit_jax.experiment.settings import tell_apart
-from profit_jax.federated import Algorithm
+from profit_jax.federated import Algorithm, debugged
 
 CONFIG = define_config()
+DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 RATES = flags.DEFINE_multi_string("rates", [], "SERVER,CLIENT: learning rates of one of several settings.")
 
@@ -46,6 +48,7 @@ def main(argv: Sequence[str]) -> None:
         method = pj.side_by_side([each(model.loss) for each in algorithms])
     else:
         workdir, method = pj.Workdir(folder, record(config)), algorithms[0](model.loss)
+    method = debugged(method) if DEBUG.value else method
     prompt = pj.soft_prompt(
         model,
         length=config.prompt.length,
@@ -135,4 +138,4 @@ def algorithm(config: ConfigDict) -> Callable[[object], Algorithm]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(joined(main))

@@ -20,7 +20,7 @@ from perfit_jax.masks import Masks
 from perfit_jax.space import Space
 from profit_jax import optim, trees
 from profit_jax.errors import InputError
-from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_steps
+from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_sound, over_steps
 from profit_jax.federated.client import Trained, local_training
 from profit_jax.federated.local import put, take
 from profit_jax.metrics.mean import Mean
@@ -82,7 +82,8 @@ def perfit(
 
         before, indices = take((state.adapter, state.indices), cohort.client)
         trained = jax.vmap(lane, spmd_axis_name="clients")(before, indices, cohort.batches, cohort.counts)
-        adapter, after = exchange(state, cohort.client, trained.adapters, cohort.weight, space.size, dispatch)
+        weight = cohort.weight * (trained.lost == 0)
+        adapter, after = exchange(state, cohort.client, trained.adapters, weight, space.size, dispatch)
         present = (cohort.client >= 0).astype(jnp.float32)
 
         def root_mean_square(values: Array) -> Array:
@@ -90,7 +91,8 @@ def perfit(
 
         return Modules(adapter, state.indices, state.client, state.round + 1), Stats(
             losses=over_steps(trained.losses, cohort.counts),
-            client_gradient_norm=Mean.of(trained.gradient_norms, (cohort.counts > 0).astype(jnp.float32)),
+            lost=trained.lost,
+            client_gradient_norm=over_sound(trained.gradient_norms, cohort.counts, trained.lost),
             adapter_norm=root_mean_square(after),
             change_norm=root_mean_square(after - before),
         )
@@ -115,5 +117,6 @@ def exchange(
     indices = take(state.indices, client)
     sums = jax.vmap(lambda *lane: owners_sums(*lane, size), spmd_axis_name="clients")(trained, indices, weight).sum(0)
     after = jax.vmap(lambda *lane: dispatched(sums, *lane), spmd_axis_name="clients")(trained, indices)
+    after = trees.where(weight > 0, after, trained)  # who has given nothing, keeps what it had
     held = put(state.adapter, client, after)
     return dispatched(sums, held, state.indices) if dispatch == "global" else held, after

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from perfit_jax.groups import groups
+from profit_jax import hosts
 from profit_jax.data.cohort import Layout, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
@@ -49,10 +50,13 @@ class Perplexity:
             raise InputError(f"client {int(np.argmin(clients.sizes))} has no test examples")
         layout = layout or Layout()
         data = EncodedClients(clients, encoder or Encoder(algorithm.loss.tokenizer))
-        planner = Planner(layout, prompt_rows=0, reduction="token")
+        planner = Planner(layout, prompt_rows=0, reduction="token", readers=hosts.readers(mesh, layout.lanes))
         members = groups(clients.sizes, clients_at_once * layout.lanes)
         # One step holds all of a client's examples, so its loss is the mean over all of its tokens.
-        plans = [planner(numbers, [[data.client(int(c))] if c >= 0 else [] for c in numbers]) for numbers in members]
+        plans = [
+            planner(group, lambda place, group=group: [data.client(int(group[place]))] if group[place] >= 0 else [])
+            for group in members
+        ]
         self._clients = [plan.cohort.client for plan in plans]
         self._tokens = [plan.cohort.counts[:, 0] for plan in plans]
         place = functools.partial(over_clients, mesh=mesh) if mesh else jax.device_put
@@ -75,7 +79,7 @@ class Perplexity:
         nll, tokens = np.zeros(len(self._group)), np.zeros(len(self._group), int)
         for client, count, cohort in zip(self._clients, self._tokens, self._cohorts):
             present = client >= 0
-            nll[client[present]] = np.asarray(self.compiled(self._frozen, state, cohort))[present]
+            nll[client[present]] = hosts.gathered(self.compiled(self._frozen, state, cohort))[present]
             tokens[client[present]] = count[present]
         rows = [
             {"client": c, "group": int(self._group[c]), "nll": nll[c], "tokens": int(tokens[c]), "perplexity": ppl}

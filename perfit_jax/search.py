@@ -22,9 +22,10 @@ from perfit_jax.groups import groups
 from perfit_jax.importance import Metric, check_metric, importance, keep_largest
 from perfit_jax.masks import Masks, to_bitmaps
 from perfit_jax.space import Scope, Space, budget, expanded_rank
+from profit_jax import hosts
 from profit_jax.adapters import lora
 from profit_jax.backbone import Backbone
-from profit_jax.data.cohort import Layout, Planner
+from profit_jax.data.cohort import Batches, Layout, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
 from profit_jax.data.prefetch import prefetch
@@ -93,22 +94,26 @@ def search(
     space, data = Space.of(adapter), EncodedClients(clients, encoder or Encoder(backbone.tokenizer))
     ranks, parts = budget(rank, sparsity, len(clients)), space.groups(scope)
     steps = -(-int(clients.sizes.max()) // batch_size)
-    planner = Planner(layout, prompt_rows=0, reduction=reduction, steps=steps)
+    readers = hosts.readers(mesh, layout.lanes)
+    planner = Planner(layout, prompt_rows=0, reduction=reduction, steps=steps, readers=readers)
     prune = pruning(backbone.loss, space, metric, scope)
-    theta = space.flatten(jax.tree.map(lambda leaf: leaf[None], adapter))[0]
+    theta = np.asarray(space.flatten(jax.tree.map(lambda leaf: leaf[None], adapter))[0])
     bitmaps = np.zeros((len(clients), -(-space.size // 8)), np.uint8)
     members = groups(clients.sizes, clients_at_once * layout.lanes)
 
     def plan(item: tuple[np.ndarray, int]) -> Cohort:
         group, epoch = item
-        batches = [_batches(data, int(client), seed, epoch, batch_size) for client in group]
+
+        def batches(place: int) -> Batches:
+            return _batches(data, int(group[place]), seed, epoch, batch_size)
+
         return planner(np.where(group < 0, -1, np.arange(len(group))), batches).cohort
 
     def placed(masks: Array) -> Array:
         return place_state(masks, mesh, over_clients=True) if mesh else masks
 
     passes = [(group, epoch) for group in members for epoch in range(epochs)]
-    with tqdm(total=len(passes), unit="step", disable=not progress, desc="search") as bar:
+    with tqdm(total=len(passes), unit="step", disable=not (progress and hosts.first()), desc="search") as bar:
         for (group, epoch), planned in zip(passes, prefetch(plan, passes)):
             if epoch == 0:
                 masks = jnp.ones((len(group), space.size), bool)
@@ -116,11 +121,12 @@ def search(
             keep = np.stack([np.rint(part.piece * density) for part in parts], -1).astype(np.int32)
             cohort = over_clients(planned, mesh) if mesh else planned
             masks, faults = prune(backbone.frozen, theta, placed(masks), cohort, keep)
-            if np.any(faults):  # the client at fault may spoil the scores, but not the losses, of others in its flight
+            faults = hosts.gathered(faults)
+            if faults.any():  # the client at fault may spoil the scores, but not the losses, of others in its flight
                 client = group[planned.client.ravel()[np.argmax(faults)]]
                 raise InputError(f"client {client}: the loss or its gradient is not finite, so nothing can be ranked")
             if epoch == epochs - 1:
-                bitmaps[group[group >= 0]] = np.asarray(to_bitmaps(masks))[group >= 0]
+                bitmaps[group[group >= 0]] = hosts.gathered(to_bitmaps(masks))[group >= 0]
             bar.update()
     return Masks(adapter, bitmaps)
 
@@ -152,7 +158,9 @@ def pruning(loss: LossFunction, space: Space, metric: Metric, scope: Scope) -> C
             fisher = None if taken.square is None else space.flatten(taken.square)
             scores = importance(metric, own, space.flatten(taken.gradient), fisher)
             pruned = jax.vmap(functools.partial(survivors, space, scope))(scores, masks, keep)
-            return pruned, jnp.where(jnp.isfinite(taken.losses).all(0), ~jnp.isfinite(scores).all(1), 2)
+            return pruned, jnp.where(
+                jnp.isfinite(taken.losses).all(0), (taken.lost > 0) | ~jnp.isfinite(scores).all(1), 2
+            )
 
         own, most = take((masks, keep), cohort.client)
         pruned, faults = jax.vmap(lane, spmd_axis_name="clients")(own, cohort.batches, cohort.counts, most)

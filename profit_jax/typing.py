@@ -62,7 +62,7 @@ class Queries(NamedTuple):
 class Cohort(NamedTuple):
     """What a round trains on: clients dealt to lanes, their packed rows dealt to steps and flights."""
 
-    batches: Batch  # leaves [M, S, Q, ...]
+    batches: Batch  # leaves [M, S, Q, ...]; before they are placed, of this process's lanes
     counts: Array  # [M, S, C] float32: examples (or target tokens) that the client's loss of the step is a mean over;
     # 0 = the step does not exist for it
     flights: Array  # [S, blocks] int32: flights in use of each block in the step, the same in all lanes

@@ -107,8 +107,17 @@ def _of_rows_forward(leaf: Array, client: Array) -> tuple[Array, tuple]:
 def _of_rows_backward(saved: tuple, rows: Array) -> tuple[Array, None]:
     # Autodiff's scatter-add runs serially on CPUs; as a product it is exact too, at the highest precision.
     client, clients = saved
-    owner = (clients[:, None] == client[None]).astype(rows.dtype)
-    return jnp.einsum("cr,r...->c...", owner, rows, precision=lax.Precision.HIGHEST), None
+    owner = clients[:, None] == client[None]
+    # A row that is not finite would spoil all clients' sums, as 0 x nan is nan: it spoils its own client's alone.
+    lost = ~jnp.isfinite(rows).all(tuple(range(1, rows.ndim)))
+    counted = jnp.where(_along(lost, rows), 0, rows)
+    sums = jnp.einsum("cr,r...->c...", owner.astype(rows.dtype), counted, precision=lax.Precision.HIGHEST)
+    return jnp.where(_along((owner & lost[None]).any(1), sums), jnp.inf, sums), None
+
+
+def _along(flags: Array, values: Array) -> Array:
+    """`[R]` -> `[R, 1, ...]`, to be read beside values `[R, ...]`."""
+    return flags.reshape(flags.shape + (1,) * (values.ndim - 1))
 
 
 of_rows.defvjp(_of_rows_forward, _of_rows_backward)

@@ -11,7 +11,7 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from profit_jax import rng
+from profit_jax import hosts, rng
 from profit_jax.backbone.decoder import Decoder, visible_within
 from profit_jax.backbone.layers import KeysValues
 from profit_jax.errors import InputError
@@ -197,12 +197,12 @@ def generate_tokens(
     lanes = mesh.shape["clients"] if mesh else 1
     for chosen, rows, width in batches([prompt_rows + len(query) for query in queries], positions, lanes):
         batch = _batch([queries[i] for i in chosen], [clients[i] for i in chosen], prompt_rows, rows, width)
-        batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("clients"))) if mesh else batch
+        batch = hosts.placed(batch, NamedSharding(mesh, PartitionSpec("clients"))) if mesh else batch
         sampling = _sampling(chosen, rows, temperature, top_p, seed) if temperature else None
         tokens = _decode(graph, frozen, adapters, batch, sampling, new_tokens=new_tokens, end_tokens=end_tokens)
         running.append((chosen, tokens))
     for chosen, tokens in running:  # fetched only now: the host prepared the next batches while the device ran
-        for i, row in zip(chosen, np.asarray(tokens)):
+        for i, row in zip(chosen, hosts.gathered(tokens)):
             answers[i] = row[row >= 0]
     return answers
 

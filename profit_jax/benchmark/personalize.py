@@ -4,29 +4,30 @@ The local score measures personalization, the global one robustness: how much of
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
-from profit_jax import rng, trees
+from profit_jax import hosts, rng, trees
 from profit_jax.backbone import Backbone
 from profit_jax.benchmark.evaluate import Evaluator, Questions
-from profit_jax.data.cohort import Layout, Plan, Planner
+from profit_jax.data.cohort import Batches, Layout, Plan, Planner
 from profit_jax.data.encode import Encoder
 from profit_jax.data.examples import Clients, Example
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.experiment.checkpoint import Checkpoints
 from profit_jax.experiment.loop import prompt_rows, recall_shapes
+from profit_jax.experiment.preemption import Preempted, Preemption
 from profit_jax.experiment.record import Workdir
-from profit_jax.federated import local, sampling
+from profit_jax.federated import debugged, local, sampling
 from profit_jax.federated.mesh import over_clients
 from profit_jax.typing import Adapter, Array
 
@@ -121,7 +122,7 @@ class Scorer:
         """The same where all clients hold one adapter (no client axis): the global questions are asked once."""
         parts = [*self._local, self._global]
         asked = Questions(*(list(itertools.chain.from_iterable(column)) for column in zip(*parts)))
-        (scores,) = self._evaluator.scores(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], adapter), [asked])
+        (scores,) = self._evaluator.scores(jax.tree.map(lambda leaf: np.asarray(leaf)[None], adapter), [asked])
         *own, of_all = np.split(scores, np.cumsum([len(part.queries) for part in parts])[:-1])
         return [(each, of_all) for each in own]
 
@@ -168,6 +169,7 @@ def personalize(
     mesh: Mesh | None = None,
     workdir: Workdir | None = None,
     progress: bool = True,
+    debug: bool = False,
     **chosen: int,
 ) -> Curve:
     """Personalizes `adapter` on every test client and scores all of them along the way.
@@ -192,6 +194,7 @@ def personalize(
       seed: of the choice of clients and the order of examples.
       encoder, layout, mesh, progress: as in `experiment.train`.
       workdir: where records and checkpoints go; a run found there is resumed.
+      debug: whether rounds are checked client by client (`federated.debug`).
     """
     if not isinstance(clients, TestClients):
         clients = choose_test_clients(clients, seed=seed, **chosen)
@@ -200,20 +203,21 @@ def personalize(
     layout, encoder = layout or Layout(), encoder or Encoder(backbone.tokenizer)
     evaluator = Evaluator(backbone, encoder, new_tokens=new_tokens)
     scorer = Scorer(evaluator, clients)
-    train = [encoder(own) for own in clients.train]
-    planner = Planner(layout, prompt_rows=prompt_rows(adapter))
-    method = local(backbone.loss, optimizer=optimizer, clients=len(train))
+    count, encode = len(clients.train), functools.cache(lambda place: encoder(clients.train[place]))
+    planner = Planner(layout, prompt_rows=prompt_rows(adapter), readers=hosts.readers(mesh, layout.lanes))
+    method = local(backbone.loss, optimizer=optimizer, clients=count)
+    method = debugged(method) if debug else method
     state = method.start(adapter, mesh)
 
     def plan(interval: tuple[int, int]) -> Plan:
         first, last = interval
-        steps = [
-            sampling.epochs(seed, first, last - first, number, len(own), batch=batch_size)
-            for number, own in zip(clients.numbers, train)
-        ]
-        return planner(
-            range(len(train)), [[[own[i] for i in step] for step in plan] for own, plan in zip(train, steps)]
-        )
+
+        def batches(place: int) -> Batches:
+            own = encode(place)
+            steps = sampling.epochs(seed, first, last - first, clients.numbers[place], len(own), batch=batch_size)
+            return [[own[i] for i in step] for step in steps]
+
+        return planner(range(count), batches)
 
     rows: list[dict[str, Any]] = []
 
@@ -226,7 +230,8 @@ def personalize(
     known = {0.0: start}  # scores of model averaging, by alpha
     with (
         Checkpoints(workdir) as saved,
-        tqdm(total=epochs, unit="epoch", disable=not progress, desc="personalize") as bar,
+        Preemption() as preemption,
+        tqdm(total=epochs, unit="epoch", disable=not (progress and hosts.first()), desc="personalize") as bar,
     ):
         if found := saved.restore({"state": state}):
             done, tree = found
@@ -244,27 +249,34 @@ def personalize(
             cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
             state, stats = method.round(state, cohort)
             scores = known[1.0] = scorer(state.adapter)
-            record(scorer.rows(scores, epoch=last, losses=_by_client(planned.cohort.client, stats.losses.value)))
+            record(
+                scorer.rows(
+                    scores, epoch=last, losses=_by_client(planned.cohort.client, hosts.gathered(stats.losses).value)
+                )
+            )
             record(scorer.rows(genie(start, scores), point="genie", epoch=last))
             if workdir:
                 workdir.append("shapes", {"round": last, "shape": planned.shape})
             saved.save(last, {"state": state})
+            if preemption.asked(last) and workdir and last < epochs:
+                raise Preempted(f"after epoch {last} of {epochs}")
             bar.set_postfix(
                 local=f"{np.mean([own.mean() for own, _ in scores]):.3f}",
                 robust=f"{np.mean([shared.mean() for _, shared in scores]):.3f}",
             )
             bar.update(last - first)
-    origin = trees.broadcast(jax.tree.map(jnp.asarray, adapter), len(train))
+    origin = trees.broadcast(jax.tree.map(np.asarray, adapter), count)
     for alpha in average:
         scores = known[alpha] if alpha in known else scorer(interpolate(state.adapter, origin, alpha))
         record(scorer.rows(scores, point="average", epoch=epochs, alpha=float(alpha)))
-    return Curve(rows, jax.device_get(state.adapter))
+    return Curve(rows, hosts.gathered(state.adapter))
 
 
-def _by_client(client: np.ndarray, values: Array) -> list[float]:
-    """Values of places `[M, C]`, in the order of client numbers."""
+def _by_client(client: np.ndarray, values: Array) -> list[float | None]:
+    """Values of places `[M, C]`, in the order of client numbers; none where one is not finite."""
     present = client >= 0
-    return np.asarray(values, float)[present][np.argsort(client[present])].tolist()
+    ordered = np.asarray(values, float)[present][np.argsort(client[present])]
+    return np.where(np.isfinite(ordered), ordered, None).tolist()
 
 
 def interpolate(personal: Adapter, start: Adapter, alpha: float) -> Adapter:

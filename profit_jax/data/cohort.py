@@ -5,12 +5,16 @@ positions are computed for each position that exists.
 """
 
 import dataclasses
+import io
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
+import jax
 import numpy as np
 
+from profit_jax import hosts
 from profit_jax.data.dealing import (
     UNBOUNDED,
     Content,
@@ -69,30 +73,58 @@ class Plan(NamedTuple):
 
 
 class Planner:
-    """Plans cohorts for one run; keeps the shapes in use."""
+    """Plans cohorts for one run; keeps the shapes in use.
+
+    Of several processes each reads the clients of its own lanes. They tell each other how long the examples are, so
+    that all come to the same plan, and each fills in the rows of its own lanes.
+    """
+
+    _planners = itertools.count()
 
     def __init__(
-        self, layout: Layout, *, prompt_rows: int, reduction: Literal["example", "token"] = "example", steps: int = 0
+        self,
+        layout: Layout,
+        *,
+        prompt_rows: int,
+        reduction: Literal["example", "token"] = "example",
+        steps: int = 0,
+        readers: hosts.Readers | None = None,
     ):
         if reduction not in ("example", "token"):
             raise InputError(f"reduction must be 'example' (Profit Eq. 1) or 'token', not {reduction!r}")
         self.layout, self.prompt_rows, self.reduction = layout, prompt_rows, reduction
         self.shapes: list[Shape] = []  # in use so far; each is a compiled program
         self._steps = steps  # room for so many local steps at least
+        self._readers = readers or hosts.readers(None, layout.lanes)
+        self._name = f"planner {next(self._planners)}"  # the same in all processes, which make the same planners
 
     def __call__(
-        self, clients: Sequence[int], batches: Sequence[Batches], weights: Sequence[float] | None = None
+        self, clients: Sequence[int], read: Callable[[int], Batches], weights: Sequence[float] | None = None
     ) -> Plan:
-        """Lays out the round of `clients`, each with its batches (one list of examples for each local step).
+        """Lays out the round of `clients`.
 
-        `weights` are the clients' weights in the aggregate, 1 each by default.
+        Args:
+          clients: their numbers; -1 is an empty place.
+          read: place in `clients` -> the batches of that client, one list of examples for each local step. Asked only
+            of the clients that this process reads.
+          weights: the clients' weights in the aggregate, 1 each by default.
+
+        Returns:
+          The plan; in its cohort, `batches` are those of the lanes that this process reads for.
         """
         lanes = self.layout.lanes
+        reader_of_lane = {lane: reader for reader, own in enumerate(self._readers.lanes) for lane in own}
+        reader = [reader_of_lane[i % lanes] for i in range(len(clients))]
+        batches = self._read(reader, read)
         steps = self._steps = max(self._steps, *map(len, batches))
         packed = [[self._pack(batch) for batch in client] for client in batches]
         costs = [[sum(row.width for row in rows) for rows in client] for client in packed]
         places = -(-len(clients) // lanes)
-        lane_of = deal([*map(sum, costs)], lanes, places)
+        lane_of = [0] * len(clients)
+        for number, own_lanes in enumerate(self._readers.lanes):
+            own = [i for i in range(len(clients)) if reader[i] == number]
+            for i, lane in zip(own, deal([sum(costs[i]) for i in own], len(own_lanes), places)):
+                lane_of[i] = own_lanes[lane]
         step_of = deal_steps(costs, lane_of, max(map(len, batches)))
 
         weight = np.zeros((lanes, places), np.float32)
@@ -117,7 +149,10 @@ class Planner:
             even_out(same_step, self.layout.row_widths)
         shape = self._shape(content)
         dealt = deal_rows(shape, content)
-        blocks = tuple(_fill(block, part, self.prompt_rows) for block, part in zip(shape, dealt))
+        own_lanes = self._readers.lanes[self._readers.own]
+        blocks = tuple(
+            _fill(block, [part[lane] for lane in own_lanes], self.prompt_rows) for block, part in zip(shape, dealt)
+        )
         flights = flights_used(dealt)
         every = [example for client in batches for batch in client for example in batch]
         tokens = sum(len(example.query) + len(example.target) - 1 for example in every)
@@ -128,6 +163,21 @@ class Planner:
             computed_positions=positions(shape, flights) * lanes,
             real_tokens=tokens,
         )
+
+    def _read(self, reader: Sequence[int], read: Callable[[int], Batches]) -> list[Batches]:
+        """All clients' batches, this process's own with their tokens, others with as many blanks."""
+        own, speaker = self._readers.own, self._readers.speaker
+        batches: list[Batches] = [read(i) if group == own else [] for i, group in enumerate(reader)]
+        if len(speaker) == 1:
+            return batches
+        mine = [batches[i] for i, group in enumerate(reader) if group == own]
+        said = hosts.exchange(self._name, lengths(mine) if jax.process_index() == speaker[own] else b"")
+        for number, process in enumerate(speaker):
+            if number != own:
+                theirs = blanks(said[process])
+                for i in (i for i, group in enumerate(reader) if group == number):
+                    batches[i] = next(theirs)
+        return batches
 
     def _pack(self, batch: Sequence[Encoded]):
         # The last target token is only asked for, never read, so it takes no position.
@@ -160,6 +210,36 @@ class Planner:
         if not close:
             self.shapes.append(tuple(own))
         return min(close, default=(limit, tuple(own)))[1]
+
+
+def lengths(batches: Sequence[Batches]) -> bytes:
+    """How many batches clients have, of how many examples, of how many tokens: what other processes need to know."""
+    every = [batch for client in batches for batch in client]
+    pairs = [(len(query), len(target)) for batch in every for query, target in batch]
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        batches=np.array([*map(len, batches)], np.int32),
+        examples=np.array([*map(len, every)], np.int32),
+        tokens=np.array(pairs, np.int32).reshape(-1, 2),
+    )
+    return file.getvalue()
+
+
+def blanks(said: bytes) -> Iterator[Batches]:
+    """Batches of examples as long as another process has said its own are; their tokens are all 0.
+
+    >>> first, second = blanks(lengths([[[Encoded(np.ones(3), np.ones(2))], []], []]))
+    >>> first, second
+    ([[Encoded(query=array([0, 0, 0], dtype=int32), target=array([0, 0], dtype=int32))], []], [])
+    """
+    with np.load(io.BytesIO(said), allow_pickle=False) as file:
+        counts, sizes, tokens = file["batches"], iter(file["examples"]), iter(file["tokens"])
+    for count in counts:
+        yield [
+            [Encoded(*(np.broadcast_to(np.int32(0), size) for size in pair)) for pair in itertools.islice(tokens, size)]
+            for size in itertools.islice(sizes, count)
+        ]
 
 
 def _fill(block: Block, dealt: Dealt, prompt_rows: int) -> Rows:

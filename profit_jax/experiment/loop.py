@@ -10,19 +10,20 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
-from profit_jax import trees
-from profit_jax.data.cohort import Layout, Plan, Planner
+from profit_jax import hosts, trees
+from profit_jax.data.cohort import Batches, Layout, Plan, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
 from profit_jax.data.packing import Block
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.experiment.checkpoint import Checkpoints
+from profit_jax.experiment.preemption import Preempted, Preemption
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated import sampling
 from profit_jax.federated.algorithm import Algorithm, Stats
 from profit_jax.federated.mesh import over_clients
-from profit_jax.typing import Adapter
+from profit_jax.typing import Adapter, Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,17 +101,22 @@ def train(
         raise InputError(f"training client {int(np.argmin(clients.sizes))} has no examples")
     data = EncodedClients(clients, encoder or Encoder(algorithm.loss.tokenizer))
     steps = local_epochs * -(-int(clients.sizes.max()) // batch_size) if local_epochs else local_steps
-    planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction, steps=steps)
+    readers = hosts.readers(mesh, layout.lanes)
+    planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction, steps=steps, readers=readers)
     schedule = Schedule(clients_per_round, local_steps, local_epochs, batch_size, seed, weighting, algorithm.pooled)
 
     state = algorithm.start(adapter, mesh)
-    best, done = jax.tree.map(np.asarray, state.adapter), 0
+    best, done = None, 0  # none until there is a score
     best_score = np.full(algorithm.settings or (), -np.inf, np.float32)
     history: list[dict[str, Any]] = []
-    with Checkpoints(workdir) as saved, tqdm(total=rounds, unit="round", disable=not progress, desc="train") as bar:
-        if found := saved.restore({"state": state, "best": best, "best_score": best_score}):
+    with (
+        Checkpoints(workdir) as saved,
+        Preemption() as preemption,
+        tqdm(total=rounds, unit="round", disable=not (progress and hosts.first()), desc="train") as bar,
+    ):
+        if found := saved.restore({"state": state, "best": on_host(state.adapter), "best_score": best_score}):
             done, tree = found
-            state, best, best_score = tree["state"], tree["best"], np.asarray(tree["best_score"])
+            state, best, best_score = tree["state"], tree.get("best"), tree.get("best_score", best_score)
         if workdir:
             for name in ("metrics", "cohorts", "perplexity"):
                 workdir.keep(name, lambda row: row["round"] <= done)
@@ -120,13 +126,11 @@ def train(
             started = time.perf_counter()
             cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
             state, stats = algorithm.round(state, cohort)
-            stats, done = jax.device_get(stats), done + 1
+            stats, done = hosts.gathered(stats), done + 1
             row = {"round": done, **_row(stats), "seconds": time.perf_counter() - started}
-            if not np.isfinite(row["loss"]).any():  # a setting that diverges leaves those beside it whole
-                place = np.argwhere(~np.isfinite(stats.losses.value))[0][-2:]
-                client = planned.cohort.client[tuple(place)]
-                raise InputError(f"the loss of round {done} is {row['loss']}, client {client}'s; lower a learning rate")
             took_part = _cohort_row(algorithm, state, planned.cohort.client, stats)
+            if np.isnan(row["loss"]).all():  # a setting that diverges leaves those beside it whole
+                raise InputError(_all_lost(done, took_part["clients"], saved.newest()))
             row |= {"bytes_up": sum(took_part["bytes_up"]), "bytes_down": sum(took_part["bytes_down"])}
             measured = Evaluation({})
             if evaluate and evaluate_every and (done % evaluate_every == 0 or done == rounds):
@@ -134,7 +138,9 @@ def train(
                 row |= measured.row
                 if measured.score is not None:
                     better = np.asarray(measured.score) > best_score
-                    best = jax.device_get(trees.where(better, state.adapter, best)) if better.any() else best
+                    if better.any():
+                        now = hosts.gathered(state.adapter)
+                        best = now if best is None else jax.device_get(trees.where(better, now, best))
                     best_score = np.where(better, measured.score, best_score).astype(np.float32)
             history.append(row)
             if workdir:
@@ -142,16 +148,18 @@ def train(
                 workdir.append("cohorts", {"round": done, **took_part})
                 workdir.append("perplexity", *({"round": done, **one} for one in measured.clients))
                 workdir.append("shapes", {"round": done, "shape": planned.shape})
-            if done == rounds or (checkpoint_every and done % checkpoint_every == 0):
-                if np.isinf(best_score).all():  # no score yet: the last counts as the best
-                    best = jax.device_get(state.adapter)
-                saved.save(done, {"state": state, "best": best, "best_score": best_score})
+            ends = preemption.asked(done) and workdir is not None
+            if ends or done == rounds or (checkpoint_every and done % checkpoint_every == 0):
+                scored = {} if best is None else {"best": best, "best_score": best_score}
+                saved.save(done, {"state": state, **scored})
+            if ends and done < rounds:
+                raise Preempted(f"after round {done} of {rounds}")
             bar.set_postfix(
                 loss=f"{np.min(row['loss']):.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}"
             )
             bar.update()
-    last = jax.device_get(state.adapter)
-    return Result(last if np.isinf(best_score).all() else best, last, state, history, len(planner.shapes))
+    last = hosts.gathered(state.adapter)
+    return Result(last if best is None else best, last, state, history, len(planner.shapes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,14 +185,19 @@ class Schedule:
                 steps=self.local_steps,
                 batch=self.batch_size,
             )
-            examples = iter(data.take(drawn.ravel()))
-            shards = [[[next(examples) for _ in step] for step in shard] for shard in drawn]
-            return planner(range(self.clients_per_round), shards)
+
+            def shard(number: int) -> Batches:
+                examples = iter(data.take(drawn[number].ravel()))
+                return [[next(examples) for _ in step] for step in drawn[number]]
+
+            return planner(range(self.clients_per_round), shard)
         cohort = sampling.cohort(self.seed, round, len(data.sizes), self.clients_per_round)
-        batches = []
-        for client in cohort.tolist():
+
+        def batches(place: int) -> Batches:
+            client = int(cohort[place])
             own = data.client(client)
-            batches.append([[own[i] for i in step] for step in self._steps(round, client, len(own))])
+            return [[own[i] for i in step] for step in self._steps(round, client, len(own))]
+
         weights = [float(data.sizes[client]) for client in cohort] if self.weighting == "examples" else None
         return planner(cohort, batches, weights)
 
@@ -205,6 +218,11 @@ def recall_shapes(workdir: Workdir, planner: Planner, done: int) -> None:
     planner.shapes[:] = dict.fromkeys(seen)
 
 
+def on_host(tree: Tree) -> Tree:
+    """NumPy arrays of a tree's shapes, as a place for what is restored."""
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+
+
 def prompt_rows(adapter: Adapter) -> int:
     """K, the positions that an adapter puts before every query; 0 for a LoRA."""
     return adapter["prompt"].shape[-2] if "prompt" in adapter else 0
@@ -219,17 +237,37 @@ def _row(stats: Stats) -> dict[str, Any]:
         "client_gradient_norm_weight": stats.client_gradient_norm.weight,
         "adapter_norm": stats.adapter_norm,
         "adapter_change_norm": stats.change_norm,
+        "left_out": (~stats.sound).sum((-2, -1)),
     }
     return {name: np.asarray(value).tolist() for name, value in values.items()}
 
 
+def _all_lost(round: int, clients: Sequence[int], newest: int | None) -> str:
+    """What to say of a round in which no client counts."""
+    named = ", ".join(map(str, clients[:8])) + ", …" * (len(clients) > 8)
+    saved = "there is no checkpoint" if newest is None else f"the last checkpoint is of round {newest}"
+    return f"round {round}: no client's loss and update are finite (clients {named}); {saved}; lower a learning rate"
+
+
 def _cohort_row(algorithm: Algorithm, state: Any, client: np.ndarray, stats: Stats) -> dict[str, list]:
-    """Who took part: client numbers, their losses, and the bytes each sent and got (float32 values)."""
+    """Who took part, their losses, who was left out and at which step, bytes sent and got (float32 values).
+
+    Of settings side by side, `losses` and `left_out` are a list of each one's.
+    """
     present = client >= 0
     exchanged = 4 * np.asarray(algorithm.exchanged(state, client[present]))
+    losses, lost = np.asarray(stats.losses.value)[..., present], stats.lost[..., present]
+    clients = client[present]
+
+    def left_out(lost: np.ndarray) -> list:
+        if lost.ndim > 1:
+            return [*map(left_out, lost)]
+        return [{"client": int(clients[i]), "step": int(lost[i])} for i in np.flatnonzero(lost)]
+
     return {
-        "clients": client[present].tolist(),
-        "losses": np.asarray(stats.losses.value)[..., present].tolist(),
+        "clients": clients.tolist(),
+        "losses": np.where(np.isfinite(losses), losses, None).tolist(),
+        "left_out": left_out(lost),
         "bytes_up": exchanged.tolist(),
         "bytes_down": exchanged.tolist(),
     }

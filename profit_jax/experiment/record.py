@@ -11,13 +11,17 @@ checkpoints/    Orbax
 figures/        PNG and PDF
 """
 
+import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from profit_jax import hosts
 from profit_jax.errors import InputError
 from profit_jax.experiment.environment import environment
+
+_locks: dict[Path, IO[str]] = {}  # kept open: a process's lock goes with any file of that name that it closes
 
 
 class Workdir:
@@ -25,23 +29,29 @@ class Workdir:
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]):
         self.path = Path(path)
+        hosts.by_first("workdir", lambda: self._open(json.loads(json.dumps(config))))  # as it will be read back
+
+    def _open(self, config: dict[str, Any]) -> None:
         file = self.path / "config.json"
-        config = json.loads(json.dumps(config))  # as it will be read back
         if file.exists():
             begun = _read(file)
             different = [name for name, value in _fields(config) if dict(_fields(begun)).get(name, ...) != value]
             different += [name for name, _ in _fields(begun) if name not in dict(_fields(config))]
             if different:
                 raise InputError(f"{self.path} holds a run with another {different[0]}; choose another --workdir")
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or not _untouched(self.path)):
             raise InputError(f"{self.path} is not empty and holds no run; choose another --workdir")
         else:
             self.path.mkdir(parents=True, exist_ok=True)
-            _write_whole(file, json.dumps(config, indent=1) + "\n")
-            _write_whole(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+            # The environment first: a folder with a config is a run that has begun.
+            write_whole(self.path / "environment.json", _text(environment()))
+            write_whole(file, _text(config))
+        _lock(self.path / "lock")
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
         """Appends rows to `name`.jsonl, a JSON object a line."""
+        if not hosts.first():
+            return
         with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
@@ -53,14 +63,40 @@ class Workdir:
 
     def keep(self, name: str, wanted: Any) -> None:
         """Rewrites `name`.jsonl with the rows for which `wanted(row)` holds: a resumed run drops what it does again."""
-        if (self.path / f"{name}.jsonl").exists():
-            kept = [json.dumps(row) + "\n" for row in self.rows(name) if wanted(row)]
-            _write_whole(self.path / f"{name}.jsonl", "".join(kept))
+
+        def rewrite() -> None:
+            if (self.path / f"{name}.jsonl").exists():
+                kept = [json.dumps(row) + "\n" for row in self.rows(name) if wanted(row)]
+                self.write(f"{name}.jsonl", lambda file: file.write_text("".join(kept), encoding="utf-8"))
+
+        hosts.by_first("records", rewrite)
+
+    def write(self, name: str, write: Callable[[Path], object]) -> None:
+        """Writes a file so that it is either not there or whole; `write(path)` makes it under another name."""
+        if hosts.first():
+            write_whole(self.path / name, write)
 
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path.absolute() / "checkpoints"
+
+
+def _untouched(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only what a process that was stopped at once has left."""
+    left = ("environment.json", "lock")
+    return all(file.name in left or file.name.startswith("part.") for file in folder.iterdir())
+
+
+def _lock(file: Path) -> None:
+    """Makes sure that no other process runs in this workdir, for as long as this process lives."""
+    name = file.resolve()
+    if name not in _locks:
+        _locks[name] = open(file, "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.lockf(_locks[name], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"{file.parent}: another process is running in it; wait for its end, or stop it") from None
 
 
 def _fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -78,8 +114,12 @@ def _read(file: Path) -> dict[str, Any]:
         raise InputError(f"{file} is damaged ({error}); choose another --workdir") from None
 
 
-def _write_whole(file: Path, text: str) -> None:
-    """Writes a file so that it is either not there or whole."""
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
+def _text(value: Any) -> Callable[[Path], object]:
+    return lambda file: file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file so that it is either not there or whole; `write(path)` makes it under another name."""
+    part = file.with_name(f"part.{file.name}")  # the ending stays: some writers add their own
+    write(part)
     part.replace(file)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
+from profit_jax import hosts
 from profit_jax.experiment.checkpoint import Checkpoints
 from profit_jax.experiment.loop import Result
 from profit_jax.experiment.record import Workdir
@@ -31,22 +31,18 @@ def _one(together: Workdir, result: Result, number: int, own: Workdir, score: st
     metrics, cohorts = together.rows("metrics"), together.rows("cohorts")
     rows = {
         "metrics": [{name: _of(value, number) for name, value in row.items()} for row in metrics],
-        "cohorts": [row | {"losses": row["losses"][number]} for row in cohorts],
+        "cohorts": [row | {name: row[name][number] for name in ("losses", "left_out")} for row in cohorts],
         "shapes": together.rows("shapes"),
     }
     for name, lines in rows.items():
         own.keep(name, lambda row: False)  # of a process that was stopped while it wrote
         own.append(name, *lines)
-    scores = [row[score] for row in rows["metrics"] if score in row]
+    tree = {"state": setting(hosts.gathered(result.state), number)}
+    if scores := [row[score] for row in rows["metrics"] if score in row]:
+        tree["best"] = setting(result.adapter, number)
+        tree["best_score"] = np.asarray(np.nanmax(scores, initial=-np.inf), np.float32)
     with Checkpoints(own) as saved:
-        saved.save(
-            len(metrics),
-            {
-                "state": setting(jax.device_get(result.state), number),
-                "best": setting(result.adapter, number),
-                "best_score": np.asarray(np.nanmax(scores, initial=-np.inf), np.float32),
-            },
-        )
+        saved.save(len(metrics), tree)
     return own
 
 

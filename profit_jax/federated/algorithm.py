@@ -39,14 +39,21 @@ class Stats(NamedTuple):
     """What is recorded of a round (Profit Figure 3, right). All norms are Frobenius norms."""
 
     losses: Mean  # [M, C]: each client's mean loss over its local steps, before each of them
+    lost: Array  # [M, C] int32: the step, from 1, at which a loss or gradient was not finite; 0 = the client counts
     client_gradient_norm: Mean  # over the cohort's clients and local steps
     adapter_norm: Array  # of the new global adapter
     change_norm: Array  # of its change in this round
 
     @property
+    def sound(self) -> Array:
+        """Which clients count, `[M, C]` bool."""
+        return self.lost == 0
+
+    @property
     def loss(self) -> Mean:
-        """Over the cohort's clients and local steps, weighted by examples (or target tokens)."""
-        return jax.tree.map(lambda leaf: leaf.sum((-2, -1)), self.losses)
+        """Over the sound clients' local steps, weighted by examples (or target tokens); not a number without any."""
+        total, weight = (np.where(self.sound, leaf, 0).sum((-2, -1)) for leaf in self.losses)
+        return Mean(np.where(weight > 0, total, np.nan), weight)
 
 
 def over_steps(losses: Array, counts: Array) -> Mean:
@@ -94,6 +101,17 @@ class Algorithm:
         return self.compiled(self.loss.frozen, state, cohort)
 
 
+def over_sound(norms: Array, counts: Array, lost: Array) -> Mean:
+    """The mean over steps and clients of their norms `[M, S, C]`, where there was a step and the client counts."""
+    return Mean.of(norms, ((counts > 0) & (lost == 0)[:, None]).astype(jnp.float32))
+
+
+def weighted_mean(sums: Adapter, weight: Array) -> Adapter:
+    """Lanes' sums `[M, ...]` over the weight `[M, C]` of all clients; 0 where no client counts."""
+    total = weight.sum()
+    return jax.tree.map(lambda leaf: jnp.where(total > 0, leaf.sum(0) / jnp.where(total > 0, total, 1), 0), sums)
+
+
 def constant_rate(round: Array) -> float:
     """The client schedule that changes nothing: 1 in every round."""
     del round
@@ -112,10 +130,10 @@ def server(
 
 
 def server_step(
-    optimizer: optax.GradientTransformation, state: State, gradient: Adapter, losses: Mean, norms: Mean
+    optimizer: optax.GradientTransformation, state: State, gradient: Adapter, losses: Mean, lost: Array, norms: Mean
 ) -> tuple[State, Stats]:
     """Applies the server optimizer to a gradient, or to FedAvg's pseudo-gradient (Reddi et al. 2021)."""
     updates, memory = optimizer.update(gradient, state.optimizer, state.adapter)
     adapter = optax.apply_updates(state.adapter, updates)
     after = State(adapter, memory, state.client, state.round + 1)
-    return after, Stats(losses, norms, trees.norm(adapter), trees.norm(updates))
+    return after, Stats(losses, lost, norms, trees.norm(adapter), trees.norm(updates))

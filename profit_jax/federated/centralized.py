@@ -17,7 +17,7 @@ from jax import lax
 from profit_jax import trees
 from profit_jax.federated.algorithm import Algorithm, LossFunction, State, Stats
 from profit_jax.federated.fed_sgd import fed_sgd
-from profit_jax.typing import Cohort, Frozen
+from profit_jax.typing import Array, Cohort, Frozen
 
 
 def centralized(loss: LossFunction, *, optimizer: optax.GradientTransformation) -> Algorithm:
@@ -40,10 +40,17 @@ def centralized(loss: LossFunction, *, optimizer: optax.GradientTransformation) 
         change = jax.tree.map(jnp.subtract, after.adapter, state.adapter)
         return after._replace(round=state.round + 1), Stats(
             losses=jax.tree.map(lambda leaf: leaf.sum(0), stats.losses),
+            lost=first_lost(stats.lost),
             client_gradient_norm=jax.tree.map(jnp.sum, stats.client_gradient_norm),
             adapter_norm=trees.norm(after.adapter),
             change_norm=trees.norm(change),
         )
+
+    def first_lost(lost: Array) -> Array:
+        """Of each shard, from what its batches of one step say, `[S, M, C]` -> `[M, C]`."""
+        step = jnp.arange(1, len(lost) + 1, dtype=jnp.int32)[:, None, None]
+        first = jnp.min(jnp.where(lost > 0, step, len(lost) + 1), axis=0)
+        return jnp.where(first > len(lost), 0, first)
 
     return dataclasses.replace(
         one_step, step=step, pooled=True, exchanged=lambda state, clients: np.zeros(len(clients), int)

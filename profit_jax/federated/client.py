@@ -1,5 +1,6 @@
 """What clients compute, all clients of a lane side by side: losses, gradients, and steps of local training."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -60,8 +61,9 @@ class Moments(NamedTuple):
     """Clients' gradients over several steps at one adapter."""
 
     losses: Array  # [S, C]
-    gradient: Adapter  # [C, ...], of the mean loss over all examples of the steps
+    gradient: Adapter  # [C, ...], of the mean loss over all examples of the steps; 0 where it is not finite
     square: Adapter | None  # [C, ...], the mean over the client's steps of the squared gradient; None if not asked for
+    lost: Array  # [C] int32: the step, from 1, at which it has not stayed finite, or 0
 
 
 def moments(
@@ -96,16 +98,30 @@ def moments(
     zero = jax.tree.map(jnp.zeros_like, adapters)
     start = zero, (zero if square else None)
     (gradient, squares), losses = lax.scan(accumulate, start, (batches, share, present, flights))
-    return Moments(losses, gradient, squares)
+    lost = lost_step(losses, gradient)
+    return Moments(losses, trees.where(lost == 0, gradient, zero), squares, lost)
+
+
+def lost_step(values: Array, results: Tree) -> Array:
+    """The first step, from 1, at which a client's value `[S, C]` is not finite, `[C]` int32.
+
+    The last where only its result, leaves `[C, ...]`, is not; 0 where all is finite.
+    """
+    steps = jnp.arange(1, len(values) + 1, dtype=jnp.int32)[:, None]
+    first = jnp.min(jnp.where(jnp.isfinite(values), len(values) + 1, steps), axis=0)
+    parts = [jnp.isfinite(leaf).all(tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(results)]
+    whole = functools.reduce(jnp.logical_and, parts, first > len(values))
+    return jnp.where(whole, 0, jnp.minimum(first, len(values)))
 
 
 class Trained(NamedTuple):
-    """Clients after local training."""
+    """Clients after local training; one whose loss or adapter has not stayed finite is as it was before."""
 
     adapters: Adapter  # [C, ...]
     optimizers: optax.OptState  # leaves [C, ...]
     losses: Array  # [S, C], before each step
     gradient_norms: Array  # [S, C]
+    lost: Array  # [C] int32: the step, from 1, at which its loss or gradient was not finite, or 0
 
 
 def local_training(
@@ -139,5 +155,7 @@ def local_training(
         after = optax.apply_updates(adapters, updates), moved
         return trees.where(counts > 0, after, carry), (losses, jax.vmap(trees.norm)(own))
 
-    (adapters, optimizers), (losses, norms) = lax.scan(step, (adapters, optimizers), (batches, counts, flights))
-    return Trained(adapters, optimizers, losses, norms)
+    before = adapters, optimizers
+    after, (losses, norms) = lax.scan(step, before, (batches, counts, flights))
+    lost = lost_step(losses + norms, after[0])
+    return Trained(*trees.where(lost == 0, after, before), losses, norms, lost)

@@ -20,12 +20,13 @@ from profit_jax.federated.algorithm import (
     State,
     Stats,
     constant_rate,
+    over_sound,
     over_steps,
     server,
     server_step,
+    weighted_mean,
 )
-from profit_jax.federated.client import local_training
-from profit_jax.metrics.mean import Mean
+from profit_jax.federated.client import Trained, local_training
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
 
 
@@ -44,23 +45,25 @@ def fed_avg(
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
         rate = client_schedule(state.round)
 
-        def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array]:
+        def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Trained]:
             start = trees.broadcast(state.adapter, weight.shape[0])
             fresh = optim.fresh(client_optimizer, start, state.client)
             trained = local_training(
                 loss, client_optimizer, frozen, start, fresh, batches, counts, cohort.flights, rate=rate
             )
             change = jax.tree.map(jnp.subtract, start, trained.adapters)
-            return trees.weighted_sum(change, weight), trained.losses, trained.gradient_norms
+            weight = weight * (trained.lost == 0)
+            return trees.weighted_sum(change, weight), weight, trained
 
-        changes, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.counts, cohort.weight)
-        pseudo_gradient = jax.tree.map(lambda change: change.sum(0) / cohort.weight.sum(), changes)
+        of_lanes = jax.vmap(lane, spmd_axis_name="clients")
+        changes, weight, trained = of_lanes(cohort.batches, cohort.counts, cohort.weight)
         return server_step(
             server_optimizer,
             state,
-            pseudo_gradient,
-            over_steps(losses, cohort.counts),
-            Mean.of(norms, (cohort.counts > 0).astype(jnp.float32)),
+            weighted_mean(changes, weight),
+            over_steps(trained.losses, cohort.counts),
+            trained.lost,
+            over_sound(trained.gradient_norms, cohort.counts, trained.lost),
         )
 
     return Algorithm(lambda adapter: server(server_optimizer, adapter, client_optimizer), step, loss)

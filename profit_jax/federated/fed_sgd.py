@@ -12,8 +12,17 @@ import jax.numpy as jnp
 import optax
 
 from profit_jax import trees
-from profit_jax.federated.algorithm import Algorithm, LossFunction, State, Stats, over_steps, server, server_step
-from profit_jax.federated.client import moments
+from profit_jax.federated.algorithm import (
+    Algorithm,
+    LossFunction,
+    State,
+    Stats,
+    over_steps,
+    server,
+    server_step,
+    weighted_mean,
+)
+from profit_jax.federated.client import Moments, moments
 from profit_jax.metrics.mean import Mean
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
 
@@ -22,19 +31,21 @@ def fed_sgd(loss: LossFunction, *, server_optimizer: optax.GradientTransformatio
     """FedSGD with any optax server optimizer; clients weigh as the cohort says."""
 
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
-        def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array]:
+        def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array, Moments]:
             adapters = trees.broadcast(state.adapter, weight.shape[0])
             taken = moments(loss, frozen, adapters, batches, counts, cohort.flights)
-            return trees.weighted_sum(taken.gradient, weight), taken.losses, jax.vmap(trees.norm)(taken.gradient)
+            weight = weight * (taken.lost == 0)
+            return trees.weighted_sum(taken.gradient, weight), weight, jax.vmap(trees.norm)(taken.gradient), taken
 
-        sums, losses, norms = jax.vmap(lane, spmd_axis_name="clients")(cohort.batches, cohort.counts, cohort.weight)
-        gradient = jax.tree.map(lambda leaf: leaf.sum(0) / cohort.weight.sum(), sums)
+        of_lanes = jax.vmap(lane, spmd_axis_name="clients")
+        sums, weight, norms, taken = of_lanes(cohort.batches, cohort.counts, cohort.weight)
         return server_step(
             server_optimizer,
             state,
-            gradient,
-            over_steps(losses, cohort.counts),
-            Mean.of(norms, (cohort.weight > 0).astype(jnp.float32)),
+            weighted_mean(sums, weight),
+            over_steps(taken.losses, cohort.counts),
+            taken.lost,
+            Mean.of(norms, (weight > 0).astype(jnp.float32)),
         )
 
     return Algorithm(lambda adapter: server(server_optimizer, adapter), step, loss)

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from profit_jax import trees
-from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_steps
+from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_sound, over_steps
 from profit_jax.federated.client import Trained, local_training
 from profit_jax.metrics.mean import Mean
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen, Tree
@@ -60,7 +60,8 @@ def local(
         norm = jax.vmap(jax.vmap(trees.norm))
         return Personal(adapter, memory, state.round + 1), Stats(
             losses=over_steps(trained.losses, cohort.counts),
-            client_gradient_norm=Mean.of(trained.gradient_norms, (cohort.counts > 0).astype(jnp.float32)),
+            lost=trained.lost,
+            client_gradient_norm=over_sound(trained.gradient_norms, cohort.counts, trained.lost),
             adapter_norm=Mean.of(norm(trained.adapters), present).value,
             change_norm=Mean.of(norm(change), present).value,
         )

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from profit_jax import hosts
 from profit_jax.errors import InputError
 from profit_jax.typing import Array, Cohort, Tree
 
@@ -20,7 +21,17 @@ def client_mesh(lanes: int | None = None) -> Mesh:
 def over_clients(cohort: Cohort, mesh: Mesh) -> Cohort:
     """Places a cohort: each device holds its own lane, and all of them hold the counts of flights."""
     lane, whole = NamedSharding(mesh, PartitionSpec("clients")), NamedSharding(mesh, PartitionSpec())
-    return jax.device_put(cohort, Cohort(batches=lane, counts=lane, flights=whole, weight=lane, client=lane))
+
+    def of_own_lanes(leaf: np.ndarray) -> Array:
+        return jax.make_array_from_process_local_data(lane, leaf, (mesh.shape["clients"], *leaf.shape[1:]))
+
+    return Cohort(
+        batches=jax.tree.map(of_own_lanes, cohort.batches),
+        counts=hosts.placed(cohort.counts, lane),
+        flights=hosts.placed(cohort.flights, whole),
+        weight=hosts.placed(cohort.weight, lane),
+        client=hosts.placed(cohort.client, lane),
+    )
 
 
 def place_state(state: Tree, mesh: Mesh, *, over_clients: bool = False) -> Tree:
@@ -30,4 +41,4 @@ def place_state(state: Tree, mesh: Mesh, *, over_clients: bool = False) -> Tree:
         divided = over_clients and leaf.ndim and leaf.shape[0] % mesh.shape["clients"] == 0
         return PartitionSpec("clients") if divided else PartitionSpec()
 
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec(leaf))), state)
+    return jax.tree.map(lambda leaf: hosts.placed(leaf, NamedSharding(mesh, spec(leaf))), state)

@@ -41,7 +41,7 @@ def cohorts(draw):
 def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
     batches, layout = drawn
     clients = list(range(10, 10 + len(batches)))
-    plan = Planner(layout, prompt_rows=PROMPT)(clients, batches)
+    plan = Planner(layout, prompt_rows=PROMPT)(clients, batches.__getitem__)
     found: dict[tuple[int, int, int], tuple] = {}
     for block in plan.cohort.batches:
         lanes, steps, flights, rows, width = block.tokens.shape
@@ -76,7 +76,7 @@ def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
 @given(cohorts())
 def test_positions_are_counted_as_they_are(drawn):
     batches, layout = drawn
-    plan = Planner(layout, prompt_rows=PROMPT)(range(len(batches)), batches)
+    plan = Planner(layout, prompt_rows=PROMPT)(range(len(batches)), batches.__getitem__)
     used = plan.cohort.flights.sum(0)
     sizes = [block.rows * block.width for block in plan.shape]
     assert plan.computed_positions == layout.lanes * int(used @ sizes)
@@ -92,7 +92,7 @@ def test_positions_are_counted_as_they_are(drawn):
 
 def test_examples_and_weights_say_who_takes_part():
     batches = [[[example(4, 2, 1), example(4, 2, 2)], []], [[example(4, 2, 3)], [example(4, 2, 4)]]]
-    cohort = Planner(Layout((16,)), prompt_rows=0)([7, 9], batches, weights=[2.0, 3.0]).cohort
+    cohort = Planner(Layout((16,)), prompt_rows=0)([7, 9], batches.__getitem__, weights=[2.0, 3.0]).cohort
     by_client = {
         int(c): (cohort.counts[0, :, p].tolist(), float(cohort.weight[0, p])) for p, c in enumerate(cohort.client[0])
     }
@@ -101,7 +101,7 @@ def test_examples_and_weights_say_who_takes_part():
 
 def test_a_token_mean_weighs_every_target_token_alike():
     batches = [[[example(4, 1, 1), example(4, 3, 2)]]]
-    cohort = Planner(Layout((16,)), prompt_rows=0, reduction="token")([0], batches).cohort
+    cohort = Planner(Layout((16,)), prompt_rows=0, reduction="token")([0], batches.__getitem__).cohort
     assert cohort.counts.tolist() == [[[4]]]
     (block,) = cohort.batches
     weights = block.label_weight[block.label_weight > 0]
@@ -111,7 +111,7 @@ def test_a_token_mean_weighs_every_target_token_alike():
 def test_a_cell_short_of_wide_rows_uses_those_the_others_need():
     """One client's long text opens wide rows; the other lane's narrow rows move into as many, not beside them."""
     long = [[[example(60, 2, i) for i in range(4)]], [[example(10, 2, i) for i in range(4, 20)]]]
-    plan = Planner(Layout((16, 64), lanes=2), prompt_rows=0)([0, 1], long)
+    plan = Planner(Layout((16, 64), lanes=2), prompt_rows=0)([0, 1], long.__getitem__)
     (block,) = plan.shape
     assert block.width == 64 and block.rows * plan.cohort.flights.tolist()[0][0] == 4
 
@@ -120,7 +120,7 @@ def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
     """Three clients of 4, 2 and 2 steps: the two short ones share no step, and every client's steps stay in order."""
     lengths = {0: 4, 1: 2, 2: 2}
     batches = [[[example(10, 2, 10 * c + s + 1)] for s in range(steps)] for c, steps in lengths.items()]
-    plan = Planner(Layout((16,)), prompt_rows=0)([0, 1, 2], batches)
+    plan = Planner(Layout((16,)), prompt_rows=0)([0, 1, 2], batches.__getitem__)
     (block,) = plan.cohort.batches
     taken = {client: [] for client in lengths}
     for step in range(4):
@@ -133,7 +133,7 @@ def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
 
 def test_an_example_longer_than_the_widest_row_is_refused():
     with pytest.raises(InputError, match="takes 66 positions, more than the widest row, 64"):
-        Planner(Layout((16, 64)), prompt_rows=3)([0], [[[example(60, 4, 1)]]])
+        Planner(Layout((16, 64)), prompt_rows=3)([0], [[[example(60, 4, 1)]]].__getitem__)
 
 
 @pytest.mark.parametrize("fields", [{"row_widths": ()}, {"row_widths": (64, 16)}, {"lanes": 0}])
@@ -173,7 +173,8 @@ def test_shapes_seen_before_open_no_program(seeds):
     def plan(seed: int):
         draw = np.random.default_rng(seed)
         count = draw.integers(1, 20)
-        return planner([0], [[[example(*draw.integers(1, 20, 2), 1 + i) for i in range(count)]]])
+        batches = [[[example(*draw.integers(1, 20, 2), 1 + i) for i in range(count)]]]
+        return planner([0], batches.__getitem__)
 
     first = [plan(seed) for seed in seeds]
     programs = len(planner.shapes)

@@ -55,7 +55,10 @@ def planner(**changes):
 
 
 def cohorts(weights: Sequence[float] | None = WEIGHTS, **changes):
-    return [planner(**changes)(chosen, drawn(chosen, seed), weights).cohort for seed, chosen in enumerate(COHORTS)]
+    return [
+        planner(**changes)(chosen, drawn(chosen, seed).__getitem__, weights).cohort
+        for seed, chosen in enumerate(COHORTS)
+    ]
 
 
 def by_loops(gradient, masks: np.ndarray, like, dispatch: str, rounds, rates):
@@ -155,7 +158,7 @@ def test_a_client_optimizer_starts_afresh_in_every_round():
 
 def test_the_schedule_multiplies_the_updates_of_a_round():
     """One step of SGD: what round 3 changes is an eighth of what round 0 changes."""
-    cohort = planner()(COHORTS[0], drawn(COHORTS[0], seed=0, steps=1), WEIGHTS).cohort
+    cohort = planner()(COHORTS[0], drawn(COHORTS[0], seed=0, steps=1).__getitem__, WEIGHTS).cohort
     start, changes = np.asarray(method().init(LORA).adapter), []
     for round in (0, 3):
         state, _ = method().round(method().init(LORA)._replace(round=jnp.asarray(round, jnp.int32)), cohort)
@@ -223,7 +226,7 @@ def test_rounds_of_other_cohorts_compile_nothing():
     state, _ = plain.run(algorithm, LORA, cohorts()[:1])
     programs = algorithm.compiled._cache_size()
     for seed, chosen in enumerate(([1, 5, 7], [4, 6, 0], [7, 2, 1])):
-        state, _ = algorithm.round(state, planner()(chosen, drawn(chosen, seed), WEIGHTS).cohort)
+        state, _ = algorithm.round(state, planner()(chosen, drawn(chosen, seed).__getitem__, WEIGHTS).cohort)
     assert algorithm.compiled._cache_size() == programs
     assert int(state.round) == 4
 
@@ -243,7 +246,9 @@ def over_eight_devices():
     """The compiled round of eight clients on eight devices, and what every client holds after it."""
     algorithm, like, _, chosen, steps = _through_the_decoder()
     mesh = client_mesh(8)
-    cohort = over_clients(plain.planner(lanes=8, positions_per_flight=64)(chosen, steps, range(1, 9)).cohort, mesh)
+    cohort = over_clients(
+        plain.planner(lanes=8, positions_per_flight=64)(chosen, steps.__getitem__, range(1, 9)).cohort, mesh
+    )
     state = place_state(algorithm.init(like), mesh)
     frozen = place_state(algorithm.loss.frozen, mesh)
     program = algorithm.compiled.lower(frozen, state, cohort).compile()
@@ -277,7 +282,9 @@ def test_no_collective_stands_inside_a_loop_of_the_round():
 
 def test_a_vanilla_lora_is_the_identity_on_the_backbone_and_a_gaussian_is_not():
     backbone, (steps,) = worlds.backbone(), drawn([2], 0, steps=1)
-    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0, 0]), plain.planner()([2], [steps]).cohort.batches[0])
+    rows = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf[0, 0, 0]), plain.planner()([2], [steps].__getitem__).cohort.batches[0]
+    )
     loss = jax.jit(backbone.loss)  # one program for both
 
     def of(init: str) -> float:

@@ -131,7 +131,7 @@ def test_vanilla_initialization_leaves_a_without_any_importance():
     """Under B = 0 the gradient of A is zero, exactly; that of B is not (measurement vanishing, Section 4.2)."""
     own, model = plain.adapter(init="vanilla"), plain.bigrams()
     data = plain.worlds.encoded(plain.worlds.clients())
-    cohort = plain.planner()([1, 3], plain.worlds.batches(data, [1, 3], steps=2, batch=3)).cohort
+    cohort = plain.planner()([1, 3], plain.worlds.batches(data, [1, 3], steps=2, batch=3).__getitem__).cohort
     lane = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), (cohort.batches, cohort.counts))
     theta = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), own)
     of = jax.jit(functools.partial(moments, model, square=True))

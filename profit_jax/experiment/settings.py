@@ -42,7 +42,8 @@ def _one(together: Workdir, result: Result, number: int, own: Workdir, score: st
         tree["best"] = setting(result.adapter, number)
         tree["best_score"] = np.asarray(np.nanmax(scores, initial=-np.inf), np.float32)
     with Checkpoints(own) as saved:
-        saved.save(len(metrics), tree)
+        if saved.newest() is None:  # else a process that was stopped later has got as far as here
+            saved.save(len(metrics), tree)
     return own
 
 

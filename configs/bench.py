@@ -78,7 +78,6 @@ def get_config(shape: str = "small") -> ConfigDict:
             "rounds": 3,  # timed rounds after the first; 0: only plan
             "planned": 1,  # cohorts to plan at least, for the layout's numbers
             "seed": 0,
-            "lanes": 1,
             "row_widths": (128, 1280),
             "positions_per_flight": 2048,  # what runs out of a CPU's caches; an accelerator wants 16,384 or more
             "slack": 0.1,

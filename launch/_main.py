@@ -1,4 +1,4 @@
-"""What every launcher shares: the `--config` flag, and how errors, warnings and logs look.
+"""What every launcher shares: the flags `--config` and `--mesh`, and how errors, warnings and logs look.
 
 Whatever a person can get wrong (a flag, a config field, a file, the data) ends in one line `error: …` on stderr and
 exit status 2; a traceback means a bug. A run that is pre-empted (SIGTERM) saves and ends with exit status 75.
@@ -43,6 +43,15 @@ def define_config(default: str | None = None) -> flags.FlagHolder:
     if default is None:
         flags.mark_flag_as_required("config")
     return flag
+
+
+def define_mesh(default: str | None = "clients:-1") -> flags.FlagHolder[str | None]:
+    """Defines `--mesh`, which changes no result and so is no field of a config; see `profit_jax.mesh`.
+
+    Args:
+      default: of a launcher that starts others, None, which leaves it to them.
+    """
+    return flags.DEFINE_string("mesh", default, "Devices along each axis, as in clients:8,model:4; -1: those left.")
 
 
 def run(main: Main) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -13,7 +12,7 @@ from profit_jax.errors import InputError
 
 
 def backbone(config: ConfigDict, mesh: Mesh | None = None) -> pj.Backbone:
-    """The frozen model that `config.model` names, whole on every device of the mesh."""
+    """The frozen model that `config.model` names, on the mesh."""
     if not config.model:
         raise InputError("no model: give --config.model=FOLDER, a Hugging Face folder, or tiny")
     return pj.Backbone.load(config.model, dtype=config.dtype, quantize=config.quantize, remat=config.remat, mesh=mesh)
@@ -64,10 +63,10 @@ def rounds(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def mesh(config: ConfigDict) -> Mesh | None:
-    """A mesh of `config.lanes` devices along `clients` (-1: all); None where there is one lane."""
-    lanes = len(jax.devices()) if config.lanes == -1 else config.lanes
-    return pj.client_mesh(lanes) if lanes > 1 else None
+def mesh(text: str) -> Mesh | None:
+    """The mesh that `--mesh` names; None where it has one device."""
+    made = pj.mesh(text)
+    return made if made.size > 1 else None
 
 
 def lanes(mesh: Mesh | None) -> int:

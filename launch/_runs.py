@@ -34,6 +34,7 @@ class Options:
     workdir: Path
     shared: Mapping[str, str]  # fields of whichever config has them
     data: Sequence[str] = ()  # NAME:FILE of instruction sets, or a file for all
+    mesh: str | None = None  # changes no result, so a run is known again without it
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def _job(run: Run, seed: int, options: Options, jobs: Mapping[str, Job]) -> Job:
     flags = {
         "config": f"configs/{package(run)}/{options.scale}.py:{run.names}",
         **{f"config.{name}": value for name, value in fields.items()},
+        **({"mesh": options.mesh} if options.mesh else {}),
         "workdir": options.workdir / folder(run, seed),
     }
     return Job(folder(run, seed), arguments_of(run.launcher, **flags), json.loads(json.dumps(made_of)), start)

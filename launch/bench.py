@@ -4,7 +4,7 @@
     python launch/bench.py --config=configs/bench.py --config.adapter=lora
     python launch/bench.py --config=configs/bench.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.clients_per_round=32 --config.local_steps=16 --config.batch_size=32 \
-        --config.rounds=0 --config.planned=4    # layout only
+        --config.rounds=0 --config.planned=4 --mesh=clients:4    # layout only, of devices that need not be there
     python launch/bench.py --config=configs/bench.py:llama2_7b --config.measure=aggregation
 
 The line's numbers of a round (of an aggregation: launch/_bench_aggregation.py):
@@ -37,16 +37,17 @@ from ml_collections import ConfigDict
 
 import profit_jax as pj
 from launch import _bench_aggregation, _parts
-from launch._main import define_config, run
+from launch._main import define_config, define_mesh, run
 from profit_jax.backbone import Rope
 from profit_jax.data.cohort import Plan, Planner
 from profit_jax.data.encode import Encoded, EncodedClients
 from profit_jax.errors import InputError
 from profit_jax.experiment.loop import Schedule, prompt_rows
-from profit_jax.federated.mesh import over_clients
+from profit_jax.federated.mesh import axis_sizes, over_clients
 from profit_jax.typing import Adapter
 
 CONFIG = define_config()
+MESH = define_mesh()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -59,10 +60,11 @@ def main(argv: Sequence[str]) -> None:
         return
     if config.measure != "round":
         raise InputError(f"unknown measure {config.measure!r}; known: round, aggregation")
-    mesh = _parts.mesh(config) if config.rounds else None
-    model = _parts.backbone(config, mesh) if config.model else random_model(config)
+    mesh = _parts.mesh(MESH.value) if config.rounds else None
+    lanes = _parts.lanes(mesh) if config.rounds else axis_sizes(MESH.value)["clients"]  # planned without devices
+    model = _parts.backbone(config, mesh) if config.model else random_model(config, mesh)
     adapter = make_adapter(config, model)
-    layout = _parts.layout(config, max(config.lanes, 1))
+    layout = _parts.layout(config, lanes)
     if not config.data_dir:  # cohorts of one shape need no ladder
         layout = dataclasses.replace(layout, slack=0.0)
     planner = Planner(layout, prompt_rows=prompt_rows(adapter))
@@ -73,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
         "adapter": config.adapter,
         "partition": config.partition if config.data_dir else "synthetic",
         "clients": config.clients_per_round,
-        "lanes": config.lanes,
+        "lanes": lanes,
         "positions_per_real_position": round(
             sum(p.computed_positions for p in plans) / sum(p.real_positions for p in plans), 3
         ),
@@ -152,10 +154,10 @@ def peak_memory() -> int:
     return stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def random_model(config: ConfigDict) -> pj.Backbone:
-    """Random weights of the config's shape."""
+def random_model(config: ConfigDict, mesh: Mesh | None) -> pj.Backbone:
+    """Random weights of the config's shape, on the mesh."""
     shape = pj.BackboneConfig(**config.shape.to_dict(), norm_epsilon=1e-5, rope=Rope(10_000.0), end_tokens=(2,))
-    return pj.Backbone.random(shape, dtype=config.dtype, quantize=config.quantize, remat=config.remat)
+    return pj.Backbone.random(shape, dtype=config.dtype, quantize=config.quantize, remat=config.remat, mesh=mesh)
 
 
 def make_adapter(config: ConfigDict, model: pj.Backbone) -> Adapter:

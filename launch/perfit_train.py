@@ -24,7 +24,7 @@ import perfit_jax as pf
 import profit_jax as pj
 from launch import _adapters, _parts
 from launch._hosts import joined
-from launch._main import define_config, run
+from launch._main import define_config, define_mesh, run
 from perfit_jax.space import resource_group
 from profit_jax.data import instructions, shares
 from profit_jax.data.examples import Example
@@ -34,6 +34,7 @@ from profit_jax.typing import Adapter
 
 CONFIG = define_config()
 DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
+MESH = define_mesh()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     config = CONFIG.value
     check(config)
-    mesh = _parts.mesh(config)
+    mesh = _parts.mesh(MESH.value)
     data = instructions.load(config.data, rows=config.rows, seed=config.seed, category=config.category)
     train, test = shares.clients(
         data.examples, split(config, data.examples), fraction=config.test_fraction, seed=config.seed

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 import profit_jax as pj
 from launch import _adapters, _parts
 from launch._hosts import joined
-from launch._main import define_config, run
+from launch._main import define_config, define_mesh, run
 from profit_jax import optim
 from profit_jax.benchmark import Curve, TestClients, choose_test_clients, few_shot, no_prompt, personalize
 from profit_jax.data.store import FederatedSNI
@@ -26,6 +26,7 @@ from profit_jax.typing import Adapter
 
 CONFIG = define_config()
 DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
+MESH = define_mesh()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 RANDOM = {"random_gaussian": "gaussian", "random_word": "words"}
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     if stage.split not in ("test", "validation"):
         raise InputError(f"unknown personalize.split {stage.split!r}; known: test, validation")
     client_optimizer = optimizer(stage, config.prompt.length)
-    mesh = _parts.mesh(config)
+    mesh = _parts.mesh(MESH.value)
     model, data = _parts.backbone(config, mesh), _parts.data(config)
     encoder = _parts.encoder(config, model)
     clients = choose_test_clients(

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 import profit_jax as pj
 from launch import _parts
 from launch._hosts import joined
-from launch._main import define_config, run
+from launch._main import define_config, define_mesh, run
 from profit_jax import rng
 from profit_jax.benchmark.evaluate import Evaluator, sample_questions
 from profit_jax.errors import InputError
@@ -31,6 +31,7 @@ from profit_jax.federated import Algorithm, debugged
 
 CONFIG = define_config()
 DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
+MESH = define_mesh()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 RATES = flags.DEFINE_multi_string("rates", [], "SERVER,CLIENT: learning rates of one of several settings.")
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     config, folder = CONFIG.value, Path(WORKDIR.value)
     settings = {_parts.setting(*rates): with_rates(config, *rates) for rates in pairs(RATES.value)}
     algorithms = [algorithm(each) for each in settings.values() or [config]]
-    mesh = _parts.mesh(config)
+    mesh = _parts.mesh(MESH.value)
     model, data = _parts.backbone(config, mesh), _parts.data(config)
     if settings:
         workdir = pj.Workdir(folder / "together", record(config) | {"rates": RATES.value})

@@ -32,7 +32,7 @@ from absl import flags
 from configs.experiments import ALIASES, EXPERIMENTS, Experiment
 from launch import _costs, _runs, _summary
 from launch._forks import Forks
-from launch._main import arguments_of, run
+from launch._main import arguments_of, define_mesh, run
 from profit_jax.data.partition import PARTITIONS
 from profit_jax.errors import InputError
 
@@ -47,6 +47,7 @@ JOBS = flags.DEFINE_integer("jobs", 1, "Runs side by side; on a GPU each takes i
 MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, where the config names none.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Profit's data, as prepare_sni.py has written them.")
 DATA = flags.DEFINE_list("data", [], "PerFIT's data, if not on the hub: NAME:FILE.")
+MESH = define_mesh(None)
 SET = flags.DEFINE_multi_string("set", [], "field=value of the config, for all runs whose config has that field.")
 
 
@@ -116,7 +117,7 @@ def options(workdir: Path) -> _runs.Options:
         if not equals:
             raise InputError(f"--set={setting}: give field=value")
         shared[name] = value
-    return _runs.Options(SCALE.value, workdir, shared, DATA.value)
+    return _runs.Options(SCALE.value, workdir, shared, DATA.value, MESH.value)
 
 
 def embedded() -> bool:

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict, config_flags
 
 from launch import _parts, _runs
 from launch._forks import Forks
-from launch._main import arguments_of, define_config, run
+from launch._main import arguments_of, define_config, define_mesh, run
 from launch._summary import markdown
 from profit_jax.errors import InputError
 from profit_jax.plots import effects, measures, records
@@ -44,6 +44,7 @@ MEASURES = {
 RATES = ("server_optimizer.learning_rate", "client_optimizer.learning_rate")  # as `profit_train --rates` takes them
 
 CONFIG = define_config()
+MESH = define_mesh(None)
 LAUNCHER = flags.DEFINE_enum("launcher", "profit_train", sorted(MEASURES), "Whose config it is.")
 GRID = flags.DEFINE_multi_string("grid", [], "FIELD=VALUE,VALUE,…: a field of the config and what it takes.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where runs and the table go.", required=True)
@@ -139,6 +140,7 @@ def job_of(points: Sequence[Point], workdir: Path) -> _runs.Job:
         LAUNCHER.value,
         config=config_flags.get_config_filename(flag),
         **{f"config.{field}": value for field, value in fields.items()},
+        **({"mesh": MESH.value} if MESH.value else {}),
         workdir=workdir / name,
     )
     arguments += [f"--rates={server!r},{client!r}" for server, client in rates]

@@ -6,7 +6,7 @@
     K  rows of the soft prompt                   D  width of the residual stream
     L  layers                                    V  vocabulary
     H  query heads, G key-value heads, E width of a head, F width of the MLP
-    M  lanes (devices along the mesh axis `clients`)
+    M  lanes (places along the mesh axis `clients`)
     Q  flights of a step (groups of rows that are in memory together)
 
 Shapes are written in this order wherever an array appears: `[M, S, Q, R, T]`.

@@ -23,10 +23,11 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA
 }
 
 
-def launch(name: str, *arguments: str, optimized: bool = False) -> subprocess.CompletedProcess:
+def launch(name: str, *arguments: str, optimized: bool = False, devices: int = 1) -> subprocess.CompletedProcess:
     """Runs a launcher; `optimized` compiles longer, which pays where there is much to compute."""
     command = [sys.executable, f"launch/{name}.py", *arguments]
-    environment = ENVIRONMENT | ({"XLA_FLAGS": ""} if optimized else {})
+    fake = f"--xla_force_host_platform_device_count={devices}"
+    environment = ENVIRONMENT | {"XLA_FLAGS": fake if optimized else f"{ENVIRONMENT['XLA_FLAGS']} {fake}"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
 
 
@@ -218,6 +219,8 @@ BAD = {
     "no such model": (["--config.model=nowhere"], "nowhere/config.json: no such file"),
     "no such partition": (["--config.partition=xhf"], "xhf"),
     "too many clients": (["--config.clients_per_round=999"], "a round asks for 999 clients"),
+    "no such axis": (["--mesh=client:2"], "mesh 'client:2': 'client' is not one of the axes clients, model"),
+    "too few devices": (["--mesh=clients:2,model:2"], "asks for 4 devices; there are 1"),
     "no room for examples": (["--config.row_widths=(24,)"], "more than the widest row, 24"),
 }
 
@@ -230,6 +233,27 @@ def test_bad_input_is_one_line_that_names_it(world, tmp_path, case):
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and said in errors[0]
     assert "Traceback" not in done.stderr
+
+
+def test_a_mesh_is_no_part_of_a_run_and_changes_none_of_its_numbers(world, tmp_path):
+    """Both stages on four devices; then a run that has been done, asked for on two."""
+    on, short = ["--mesh=clients:2,model:2"], ["--config.rounds=2", "--config.validate_every=2"]
+    for name, fields in (
+        ("profit_train", short),
+        ("profit_personalize", [f"--config.personalize.start={tmp_path / 'profit_train'}"]),
+    ):
+        done = launch(name, *arguments(world), *fields, *on, f"--workdir={tmp_path / name}", devices=4)
+        assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "profit_train" / "config.json").read_text())
+    assert not {"mesh", "lanes"} & config.keys()
+    losses, expected = (
+        [row["loss"] for row in lines(run / "metrics.jsonl")] for run in (tmp_path / "profit_train", world / "fed_avg")
+    )
+    assert losses == pytest.approx(expected[:2], rel=1e-4)
+    before = (world / "fed_avg" / "metrics.jsonl").read_text()
+    done = launch("profit_train", *arguments(world), "--mesh=model:2", f"--workdir={world / 'fed_avg'}", devices=2)
+    assert done.returncode == 0, done.stderr
+    assert (world / "fed_avg" / "metrics.jsonl").read_text() == before
 
 
 def test_another_config_never_writes_over_a_run(world):
@@ -250,6 +274,13 @@ def test_bench_prints_one_line_with_its_numbers():
     useful = 4 * blocks * 8 * 4 * 8 * 128 + 4 * 64 * 32 * 8 * 4 * 8 * 16
     assert line["useful_gflop"] == pytest.approx(useful / 1e9, abs=0.06)
     assert line["share_of_matrix_rate"] > 0 and line["seconds_per_client_step"] > 0
+
+
+def test_bench_plans_for_devices_that_are_not_there():
+    small = ["--config.shape.width=32", "--config.shape.head_width=8", "--config.shape.vocabulary=64"]
+    done = launch("bench", "--config=configs/bench.py", "--config.rounds=0", "--mesh=clients:4,model:8", *small)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["lanes"] == 4
 
 
 def test_bench_measures_the_aggregation_beside_a_copy():
@@ -290,7 +321,7 @@ def test_positions_computed_per_real_position_on_real_lengths(real_data, stories
                 f"--config.model={stories}",
                 f"--config.data_dir={tmp_path}",
                 f"--config.partition={partition}",
-                f"--config.lanes={lanes}",
+                f"--mesh=clients:{lanes}",
                 "--config.rounds=0",
                 *sizes,
             )

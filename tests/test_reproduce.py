@@ -141,6 +141,14 @@ def test_a_run_of_two_experiments_is_planned_once_after_what_it_starts_from(tmp_
     assert not any("personalize" in argument or "there" in argument for argument in jobs[5].arguments)
 
 
+def test_a_mesh_reaches_every_run_and_makes_none_another_one(tmp_path):
+    runs = [(run, 0) for run in (TRAIN, PERSONALIZE, FIT)]
+    plain, on = (_runs.plan(runs, options(tmp_path, **mesh)) for mesh in ({}, {"mesh": "clients:2,model:2"}))
+    assert [job.made_of for job in on] == [job.made_of for job in plain]
+    for job, without in zip(on, plain, strict=True):
+        assert {*job.arguments} - {*without.arguments} == {"--mesh=clients:2,model:2"}
+
+
 def test_what_no_config_has_is_refused(tmp_path):
     with pytest.raises(InputError, match="no config has a field 'epochs'"):
         _runs.plan([(TRAIN, 0)], options(tmp_path, shared={"epochs": "1"}))

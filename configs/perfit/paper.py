@@ -43,7 +43,6 @@ def get_config(setting: str = "") -> ConfigDict:
             "max_target": 512,
             "dtype": "bfloat16",
             "remat": True,
-            "lanes": -1,
             "row_widths": (512, 1536),
             "positions_per_flight": 8192,  # the activations of about 8 mini-batches of 8
             "slack": 0.25,

@@ -89,7 +89,6 @@ def get_config(setting: str = "") -> ConfigDict:
             "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
             "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
-            "lanes": 1,  # devices along `clients`, -1 = all
             "row_widths": (112,),
             "positions_per_flight": 1792,
             "slack": 0.5,

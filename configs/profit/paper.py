@@ -75,7 +75,6 @@ def get_config(setting: str = "") -> ConfigDict:
             "checkpoint_every": 10,
             "dtype": "bfloat16",
             "remat": True,
-            "lanes": -1,
             "row_widths": (256, 1280),
             "positions_per_flight": 16_384,
             "slack": 0.1,

@@ -132,7 +132,6 @@ def base() -> ConfigDict:
             "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
             "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
-            "lanes": 1,  # devices along `clients`, -1 = all
             "row_widths": (160,),
             "positions_per_flight": 2048,
             "slack": 0.5,

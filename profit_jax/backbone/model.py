@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from profit_jax.backbone.config import BackboneConfig
 from profit_jax.backbone.decoder import Decoder
@@ -18,6 +18,7 @@ from profit_jax.backbone.families import read_config
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.loss import Loss
 from profit_jax.backbone.save import modules
+from profit_jax.backbone.sharding import over_model
 from profit_jax.backbone.tokenizer import Tokenizer, load_tokenizer
 from profit_jax.backbone.weights import load_weights
 from profit_jax.errors import InputError
@@ -35,7 +36,7 @@ class Backbone:
     frozen: Frozen
     tokenizer: Tokenizer | None = None
     remat: bool = False
-    mesh: Mesh | None = None  # where the weights are; each device along `clients` holds all of them
+    mesh: Mesh | None = None  # where the weights are: divided along `model`, the same along `clients`
 
     @classmethod
     def load(
@@ -55,16 +56,13 @@ class Backbone:
           dtype: of weights and computation: float32 or bfloat16. An adapter trains in float32 with both.
           quantize: `"int8"` keeps matrices in 8 bits, but no embedding table (`profit_jax.backbone.quantize`).
           remat: whether the backward pass computes each layer again, which costs time and saves memory.
-          mesh: every device along `clients` holds all weights.
+          mesh: where the weights go; its devices along `model` share them (`profit_jax.backbone.sharding`).
         """
         folder = folder_of(folder)
         config = read_config(folder)
-        graph, abstract = _structure(config, dtype, quantize)
-        if mesh is not None:
-            whole = NamedSharding(mesh, PartitionSpec())
-            abstract = jax.tree.map(lambda leaf: leaf.update(sharding=whole), abstract)
+        there = cls.abstract(config, dtype=dtype, quantize=quantize, remat=remat, mesh=mesh)
         tokenizer = load_tokenizer(folder, config)
-        return cls(config, graph, load_weights(folder, config, abstract), tokenizer, remat, mesh)
+        return dataclasses.replace(there, frozen=load_weights(folder, config, there.frozen), tokenizer=tokenizer)
 
     @classmethod
     def random(
@@ -76,14 +74,34 @@ class Backbone:
         quantize: str = "",
         tokenizer: Tokenizer | None = None,
         remat: bool = False,
+        mesh: Mesh | None = None,
     ) -> "Backbone":
         """A backbone with random weights, for timing and for demonstrations without a model."""
+        there = cls.abstract(config, dtype=dtype, quantize=quantize, remat=remat, mesh=mesh)
 
-        @jax.jit
+        @functools.partial(jax.jit, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, there.frozen))
         def create() -> Frozen:
             return nnx.to_pure_dict(nnx.state(_decoder(config, dtype, quantize, seed)))
 
-        return cls(config, _structure(config, dtype, quantize)[0], create(), tokenizer, remat)
+        return dataclasses.replace(there, frozen=create(), tokenizer=tokenizer)
+
+    @classmethod
+    def abstract(
+        cls,
+        config: BackboneConfig,
+        *,
+        dtype: str = "float32",
+        quantize: str = "",
+        remat: bool = False,
+        mesh: Mesh | None = None,
+    ) -> "Backbone":
+        """A backbone whose weights are `jax.ShapeDtypeStruct`s: to compile for, on machines that need not be there.
+
+        With a mesh each has its `NamedSharding`, as the weights of `load` and `random` have.
+        """
+        graph, state = nnx.split(nnx.eval_shape(lambda: _decoder(config, dtype, quantize)))
+        frozen = nnx.to_pure_dict(state)
+        return cls(config, graph, frozen if mesh is None else over_model(frozen, config, mesh), None, remat, mesh)
 
     @property
     def loss(self) -> Loss:
@@ -169,12 +187,6 @@ def _logits(graph: nnx.GraphDef, frozen: Frozen, tokens: Array) -> Array:
     visible = jnp.broadcast_to(jnp.tri(length, dtype=bool)[None], (batch, length, length))
     hidden, _ = model(model.embed_tokens(tokens), positions, visible, jnp.zeros(batch, jnp.int32))
     return model.logits(hidden)
-
-
-def _structure(config: BackboneConfig, dtype: str, quantize: str = "") -> tuple[nnx.GraphDef, dict]:
-    """The decoder's graph and its abstract weights, without allocating any."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: _decoder(config, dtype, quantize)))
-    return graph, nnx.to_pure_dict(state)
 
 
 def _decoder(config: BackboneConfig, dtype: str, quantize: str, seed: int = 0) -> Decoder:

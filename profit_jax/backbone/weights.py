@@ -13,6 +13,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors import SafetensorError, safe_open
 
+from profit_jax import hosts
 from profit_jax.backbone.config import BackboneConfig
 from profit_jax.backbone.families import FAMILIES, Third
 from profit_jax.backbone.fields import read_json
@@ -166,7 +167,8 @@ def _load(
         if source.third is not None:
             thirds = tensor.reshape(config.heads, 3, config.head_width, *tensor.shape[1:])
             tensor = thirds[:, source.third].reshape(-1, *tensor.shape[1:])
-        return jax.device_put(tensor.T if source.transposed else tensor, place)
+        tensor = tensor.T if source.transposed else tensor
+        return jnp.asarray(tensor) if place is None else hosts.placed(tensor, place)
 
     if not source.stacked:
         return _placed(_kept(read(source.names[0], place), dtype), leaves)

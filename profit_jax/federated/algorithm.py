@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from profit_jax import trees
-from profit_jax.federated.mesh import place_state
+from profit_jax.federated.mesh import place_state, state_places
 from profit_jax.metrics.mean import Mean
 from profit_jax.optim import Hyperparameters, hyperparameters
 from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
@@ -93,8 +93,18 @@ class Algorithm:
 
     @functools.cached_property
     def compiled(self) -> Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]:
-        """`step`, jitted, with the state donated."""
-        return jax.jit(self.step, donate_argnums=1)
+        """`step`, jitted, with the state donated. On the mesh of the frozen weights it comes back to where it was."""
+        weights = next((leaf.sharding for leaf in jax.tree.leaves(self.loss.frozen)), None)
+        if not isinstance(weights, NamedSharding):
+            return jax.jit(self.step, donate_argnums=1)
+
+        def step(frozen: Frozen, state: Any, cohort: Cohort) -> tuple[Any, Stats]:
+            after, stats = self.step(frozen, state, cohort)
+            # Otherwise factors of a LoRA would follow the weights over `model`, and the next round be another program.
+            places = state_places(after, weights.mesh, over_clients=self.personal)
+            return jax.lax.with_sharding_constraint(after, places), stats
+
+        return jax.jit(step, donate_argnums=1)
 
     def round(self, state: Any, cohort: Cohort) -> tuple[Any, Stats]:
         """One round. The state passed in is consumed."""

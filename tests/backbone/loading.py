@@ -13,7 +13,6 @@ from safetensors.numpy import save_file
 
 from profit_jax.backbone import Backbone, BackboneConfig
 from profit_jax.backbone.families import fields_of
-from profit_jax.backbone.model import _structure
 from profit_jax.backbone.weights import source
 from tests.backbone.families import TINY
 
@@ -29,7 +28,7 @@ def sized(width: int, layers: int, vocabulary: int) -> BackboneConfig:
 def write(folder: Path, config: BackboneConfig, dtype: str, files: int) -> int:
     """Random weights in so many files with an index; returns the bytes of the largest tensor."""
     shapes = {}
-    for path, leaf in jax.tree.leaves_with_path(_structure(config, "float32")[1]):
+    for path, leaf in jax.tree.leaves_with_path(Backbone.abstract(config).frozen):
         at = source(jax.tree_util.keystr(path, simple=True, separator="/"), config)
         shapes |= dict.fromkeys(at.names, at.shape(leaf))
     names, draw = list(shapes), np.random.default_rng(0)

@@ -12,7 +12,6 @@ from profit_jax import trees
 from profit_jax.adapters import lora, soft_prompt
 from profit_jax.backbone import Backbone, BackboneConfig, Rope
 from profit_jax.backbone.layers import rotation
-from profit_jax.backbone.model import _structure
 from profit_jax.errors import InputError
 from tests.backbone.families import TINY, block, tiny
 from tests.backbone.test_loss import examples, packed
@@ -23,7 +22,7 @@ SMALL_PALM = dataclasses.replace(PALM, vocabulary=61, width=32, layers=2, heads=
 
 def test_palm_has_its_published_number_of_parameters():
     """8.63 billion (Chowdhery et al. 2022, Table 1): by hand, with one norm a block and one at the end."""
-    shapes = _structure(PALM, "bfloat16")[1]
+    shapes = Backbone.abstract(PALM, dtype="bfloat16").frozen
     attention = 2 * 4096 * 256 * (16 + 1)
     assert trees.count(shapes) == 32 * (attention + 3 * 4096 * 16_384 + 4096) + 4096 * (256_000 + 1)
     assert round(trees.count(shapes) / 1e9, 2) == 8.63
@@ -53,7 +52,7 @@ def test_palm_trains_an_adapter(kind: str):
 
 def test_windows_as_wide_as_the_text_change_nothing():
     config = dataclasses.replace(TINY, windows=(12, None, 20), local_rope=TINY.rope)
-    wide = Backbone(config, _structure(config, "float32")[0], tiny().frozen)
+    wide = dataclasses.replace(Backbone.abstract(config), frozen=tiny().frozen)
     ids = np.random.default_rng(0).integers(0, 61, (2, 12))
     np.testing.assert_allclose(wide.logits(ids), tiny().logits(ids), atol=1e-6)
     assert np.abs(wide.logits(np.tile(ids, 2)) - tiny().logits(np.tile(ids, 2))).max() > 1e-3

@@ -1,4 +1,4 @@
-"""What a backbone takes: of the host while it loads, of each device once it is there, of a training step."""
+"""What a backbone takes: of the host while it loads, of a training step."""
 
 import dataclasses
 import functools
@@ -7,14 +7,10 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax.backbone import Backbone
-from profit_jax.backbone.model import _structure
-from profit_jax.backbone.weights import load_weights
-from tests.backbone.families import TINY, prompts, saved
+from tests.backbone.families import TINY, prompts
 from tests.backbone.loading import MIB, held, sized, write
 from tests.backbone.test_loss import CLIENTS, PROMPT, examples, packed
 
@@ -48,29 +44,6 @@ def test_loading_two_gib_holds_one_tensor_beside_the_weights(stored, layers, tmp
         assert held(tmp_path, **settings)["beyond"] < largest + 1024 * MIB, settings
 
 
-@pytest.mark.parametrize("quantize", ["", "int8"])
-@pytest.mark.parametrize("name", ["llama: untied", "gpt-neox"])
-def test_each_device_holds_its_part_of_the_same_weights(name, quantize, tmp_path):
-    """Matrices in columns and rows, tables in columns, over four of eight devices along `model`."""
-    expected = Backbone.load(saved(tmp_path, name), quantize=quantize)
-    mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("clients", "model"))
-    rows = ("o", "down")
-
-    def divided(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        names = [key.key for key in path]
-        by_rows = names[-2] in rows and names[-1] == "kernel"
-        at = leaf.ndim - 2 if by_rows else leaf.ndim - 1
-        axes = ["model" if i == at and leaf.shape[i] % 4 == 0 else None for i in range(leaf.ndim)]
-        return leaf.update(sharding=NamedSharding(mesh, PartitionSpec(*axes)))
-
-    abstract = jax.tree.map_with_path(divided, _structure(expected.config, "float32", quantize)[1])
-    loaded = load_weights(tmp_path, expected.config, abstract)
-    for left, right, leaf in zip(*map(jax.tree.leaves, (loaded, expected.frozen, abstract))):
-        assert left.sharding.is_equivalent_to(leaf.sharding, left.ndim)
-        np.testing.assert_array_equal(left, right)
-    assert {shard.data.shape for shard in loaded["blocks"]["mlp"]["up"]["kernel"].addressable_shards} == {(3, 32, 12)}
-
-
 @functools.cache
 def temporary(remat: bool = False, quantize: str = "") -> int:
     """Bytes beside arguments and results in a compiled training step of a prompt on twelve layers."""
@@ -97,7 +70,7 @@ def test_a_step_on_int8_weights_holds_no_float_copy_of_them():
 
 def test_int8_takes_a_quarter_of_the_matrices_memory():
     def size(quantize: str) -> int:
-        blocks = _structure(DEEP, "float32", quantize)[1]["blocks"]
+        blocks = Backbone.abstract(DEEP, quantize=quantize).frozen["blocks"]
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(blocks))
 
     assert size("int8") < 0.3 * size("")

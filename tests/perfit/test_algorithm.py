@@ -2,7 +2,6 @@
 
 import functools
 import json
-import re
 from collections.abc import Sequence
 
 import jax
@@ -14,8 +13,9 @@ import pytest
 import perfit_jax as pf
 import profit_jax as pj
 from profit_jax.errors import InputError
+from profit_jax.experiment.program import collectives
 from profit_jax.federated import fed_avg
-from profit_jax.federated.mesh import client_mesh, over_clients, place_state
+from profit_jax.federated.mesh import mesh, over_clients, place_state
 from tests import worlds
 from tests.perfit import plain
 
@@ -217,7 +217,7 @@ def test_layout_changes_nothing(layout):
 @pytest.mark.parametrize("lanes", [2, 8])
 def test_sharded_over_devices_equals_one_device(lanes):
     """Three clients on eight devices leave five of them without any."""
-    state, _ = plain.run(method("global"), LORA, cohorts(lanes=lanes), client_mesh(lanes))
+    state, _ = plain.run(method("global"), LORA, cohorts(lanes=lanes), mesh(f"clients:{lanes}"))
     np.testing.assert_allclose(plain.dense(method("global"), state, 8), reference(), **plain.CLOSE)
 
 
@@ -245,12 +245,12 @@ def _through_the_decoder():
 def over_eight_devices():
     """The compiled round of eight clients on eight devices, and what every client holds after it."""
     algorithm, like, _, chosen, steps = _through_the_decoder()
-    mesh = client_mesh(8)
+    on = mesh("clients:8")
     cohort = over_clients(
-        plain.planner(lanes=8, positions_per_flight=64)(chosen, steps.__getitem__, range(1, 9)).cohort, mesh
+        plain.planner(lanes=8, positions_per_flight=64)(chosen, steps.__getitem__, range(1, 9)).cohort, on
     )
-    state = place_state(algorithm.init(like), mesh)
-    frozen = place_state(algorithm.loss.frozen, mesh)
+    state = place_state(algorithm.init(like), on)
+    frozen = place_state(algorithm.loss.frozen, on)
     program = algorithm.compiled.lower(frozen, state, cohort).compile()
     state, _ = program(frozen, state, cohort)
     return program.as_text(), plain.dense(algorithm, state, 8)
@@ -264,20 +264,10 @@ def test_a_sharded_round_through_the_decoder_equals_loops_over_clients():
     np.testing.assert_allclose(over_eight_devices()[1], wanted, **plain.CLOSE)
 
 
-COLLECTIVE = re.compile(r"\b(all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\(")
-
-
 def test_no_collective_stands_inside_a_loop_of_the_round():
-    """Devices speak with one another once a round: all collectives stand in the entry computation."""
-    found: dict[str, list[str]] = {}
-    name = ""
-    for line in over_eight_devices()[0].splitlines():
-        if header := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
-            name = "ENTRY" if line.startswith("ENTRY") else header[1]
-        found.setdefault(name, []).append(line)
-    assert any("while(" in line for line in found["ENTRY"]), "the steps should be a loop"
-    assert any(COLLECTIVE.search(line) for line in found["ENTRY"])
-    assert not [line for part, lines in found.items() if part != "ENTRY" for line in lines if COLLECTIVE.search(line)]
+    """Devices speak with one another once a round, after the loops over steps and flights."""
+    found = collectives(over_eight_devices()[0], {"clients": 8})
+    assert found and not any(each.loops for each in found)
 
 
 def test_a_vanilla_lora_is_the_identity_on_the_backbone_and_a_gaussian_is_not():

@@ -8,7 +8,7 @@ import pytest
 
 import perfit_jax as pf
 from profit_jax.federated import fed_avg
-from profit_jax.federated.mesh import client_mesh, place_state
+from profit_jax.federated.mesh import mesh, place_state
 from tests import worlds
 from tests.perfit import plain
 
@@ -29,18 +29,18 @@ def by_loop(gradient, like, masks: pf.Masks) -> np.ndarray:
     return np.array([gradient(flat * masks.dense(c), like, data.client(c))[0] for c in range(len(SIZES))])
 
 
-def measured(algorithm, masks, mesh=None, clients_at_once=16, **layout):
+def measured(algorithm, masks, on=None, clients_at_once=16, **layout):
     state = algorithm.init(masks.adapter)
     perplexity = pf.Perplexity(
         algorithm,
         TEST,
         encoder=plain.encoder(),
         layout=plain.layout(**layout),
-        mesh=mesh,
+        mesh=on,
         clients_at_once=clients_at_once,
         group=np.array([0, 0, 1, 1]),
     )
-    return perplexity(place_state(state, mesh) if mesh else state)
+    return perplexity(place_state(state, on) if on else state)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ LAYOUTS = {
     "packed": {"row_widths": (96,)},
     "in flights of two widths": {"row_widths": (24, 48), "positions_per_flight": 48},
     "two lanes, one client at once": {"lanes": 2, "clients_at_once": 1},
-    "four devices": {"lanes": 4, "mesh": 4},
+    "four devices": {"lanes": 4, "on": "clients:4"},
 }
 
 
@@ -83,8 +83,8 @@ LAYOUTS = {
 def test_layout_changes_nothing(layout):
     algorithm, masks = method()
     changes = dict(LAYOUTS[layout])
-    if "mesh" in changes:
-        changes["mesh"] = client_mesh(changes["mesh"])
+    if "on" in changes:
+        changes["on"] = mesh(changes["on"])
     found = measured(algorithm, masks, **changes)
     nll = by_loop(plain.bigram_gradient, plain.adapter(), masks)
     np.testing.assert_allclose([row["nll"] for row in found.clients], nll, rtol=1e-5)

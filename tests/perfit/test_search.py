@@ -19,7 +19,7 @@ import perfit_jax as pf
 from perfit_jax.groups import groups
 from profit_jax import rng
 from profit_jax.errors import InputError
-from profit_jax.federated.mesh import client_mesh
+from profit_jax.federated.mesh import mesh
 from tests import worlds
 from tests.perfit import plain
 
@@ -242,8 +242,8 @@ LAYOUTS = {
         {"clients_at_once": 1},
     ),
     "three lanes": ({"lanes": 3}, {}),
-    "two devices": ({"lanes": 2}, {"mesh": 2}),
-    "four devices, one client at once": ({"lanes": 4}, {"mesh": 4, "clients_at_once": 1}),
+    "two devices": ({"lanes": 2}, {"mesh": "clients:2"}),
+    "four devices, one client at once": ({"lanes": 4}, {"mesh": "clients:4", "clients_at_once": 1}),
 }
 
 
@@ -252,27 +252,27 @@ def test_masks_do_not_depend_on_the_layout(layout):
     """Rounding may differ, but decides nothing here: the loops say that no score is near its threshold."""
     changes, settings = LAYOUTS[layout]
     if "mesh" in settings:
-        settings = settings | {"mesh": client_mesh(settings["mesh"])}
+        settings = settings | {"mesh": mesh(settings["mesh"])}
     got = search(metric="mixed", sparsity=(0.5, 0.0), layout=plain.layout(**changes), **settings)
     kept = {0: 2, 1: 2, 2: 4, 3: 4}
     wanted = by_loops(plain.bigram_gradient, plain.adapter(rank=4), kept, pieces(4, "client"), metric="mixed", epochs=2)
     np.testing.assert_array_equal(dense(got), np.stack([wanted[client][-1] for client in range(4)]))
 
 
-@pytest.mark.parametrize("mesh", [None, 2])
-def test_a_search_of_clients_of_one_size_is_one_program(mesh):
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_search_of_clients_of_one_size_is_one_program(lanes):
     """Two groups of two clients, three epochs of each."""
     space = pf.Space.of(plain.adapter(rank=6))
     step = module.pruning(plain.bigrams(), space, "first", "client")
     step.clear_cache()
-    layout, devices = plain.layout(lanes=mesh or 1, row_widths=(24,)), client_mesh(mesh) if mesh else None
+    layout = plain.layout(lanes=lanes, row_widths=(24,))
     search(
         clients=worlds.clients((6,) * 4),
         rank=3,
         epochs=3,
         layout=layout,
-        clients_at_once=2 // layout.lanes,
-        mesh=devices,
+        clients_at_once=2 // lanes,
+        mesh=mesh(f"clients:{lanes}") if lanes > 1 else None,
     )
     assert step._cache_size() == 1
 

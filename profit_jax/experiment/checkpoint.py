@@ -79,7 +79,7 @@ class Checkpoints:
         try:
             saved = self._manager.item_metadata(round)
             wanted = {name: part for name, part in like.items() if name in saved}
-            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, {**wanted, "checksum": np.uint32(0)})
+            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, {**wanted, "checksum": np.zeros((), np.uint32)})
             tree = self._manager.restore(round, args=ocp.args.StandardRestore(abstract))
             problem = "" if tree.pop("checksum") == checksum(tree) else "its checksum is another"
         except Exception as error:  # Orbax and TensorStore raise whatever a damaged file makes them meet

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -158,6 +159,11 @@ def train(
                 loss=f"{np.min(row['loss']):.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}"
             )
             bar.update()
+    if lost := int(sum(np.sum(row["left_out"]) for row in history)):
+        named = f"; {workdir.path / 'cohorts.jsonl'} names them" if workdir else ""
+        warnings.warn(
+            f"{lost} times a client was left out of its round, its loss or update not finite{named}", stacklevel=2
+        )
     last = hosts.gathered(state.adapter)
     return Result(last if best is None else best, last, state, history, len(planner.shapes))
 

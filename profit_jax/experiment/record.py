@@ -13,15 +13,16 @@ figures/        PNG and PDF
 
 import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from profit_jax import hosts
 from profit_jax.errors import InputError
 from profit_jax.experiment.environment import environment
 
-_locks: dict[Path, IO[str]] = {}  # kept open: a process's lock goes with any file of that name that it closes
+_locks: dict[Path, int] = {}  # kept open: a process's lock goes with any file of that name that it closes
 
 
 class Workdir:
@@ -92,7 +93,7 @@ def _lock(file: Path) -> None:
     """Makes sure that no other process runs in this workdir, for as long as this process lives."""
     name = file.resolve()
     if name not in _locks:
-        _locks[name] = open(file, "w", encoding="utf-8")  # noqa: SIM115
+        _locks[name] = os.open(file, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.lockf(_locks[name], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from profit_jax.errors import InputError
 from profit_jax.plots import style
@@ -65,6 +66,7 @@ def norms(runs: Sequence[Run]) -> Figure:
                 panel.plot(rounds[shown], values[shown], lw=LINE, color=style.colour(index), label=run.label)
                 _band(panel, run, field, index)
             panel.set(xlabel="round", title=name, yscale="log")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0].set_ylabel("Frobenius norm")
         style.legend(figure, axes[:1])
     return figure

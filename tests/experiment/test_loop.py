@@ -143,7 +143,7 @@ def test_weighting_by_examples_follows_the_clients_sizes():
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     nan = {"prompt": jnp.full((3, worlds.CONFIG.width), np.nan)}
-    with pytest.raises(InputError, match="loss of round 1 is nan"):
+    with pytest.raises(InputError, match="round 1: no client's loss and update are finite"):
         train(algorithm(), nan, worlds.clients(), rounds=2, **SETTINGS)
 
 

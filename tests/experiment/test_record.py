@@ -1,7 +1,10 @@
 """A workdir: nothing written over, records whole."""
 
 import json
+import os
 import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +73,37 @@ def test_the_environment_is_that_of_the_process_that_began_the_run(tmp_path):
     file.write_text("{}")
     Workdir(tmp_path / "run", CONFIG)
     assert file.read_text() == "{}"
+
+
+def test_a_workdir_in_which_another_process_runs_is_refused(tmp_path):
+    opens = "from profit_jax.experiment import Workdir; Workdir(sys.argv[1], {'rounds': 3})"
+    holds = f"import sys, time; {opens}; print(flush=True)"
+    command = [sys.executable, "-c", f"{holds}; time.sleep(600)", str(tmp_path / "run")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ) as other:
+        other.stdout.readline()
+        with pytest.raises(InputError, match="run: another process is running in it"):
+            Workdir(tmp_path / "run", {"rounds": 3})
+        other.kill()
+    Workdir(tmp_path / "run", {"rounds": 3})
+
+
+def test_a_folder_that_a_process_was_stopped_in_before_its_config_stood_is_opened(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "environment.json").write_text("{}")
+    (tmp_path / "run" / "part.config.json").write_text('{"ro')
+    assert Workdir(tmp_path / "run", CONFIG).rows("metrics") == []
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    workdir = Workdir(tmp_path / "run", CONFIG)
+    workdir.write("counts.json", lambda file: file.write_text("1"))
+
+    def stopped(file):
+        file.write_text("2")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        workdir.write("counts.json", stopped)
+    assert (workdir.path / "counts.json").read_text() == "1"

@@ -1,38 +1,39 @@
 """What experiments cost, worked out from the configs: runs, examples trained on, answers; and lists of them."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from configs.experiments import ALIASES, EXPERIMENTS, SECONDS_A_RUN, Experiment
-from launch._runs import config_of
+from configs.experiments import ALIASES, EXPERIMENTS, Experiment, Run
+from launch._runs import at, config_of
 
 SCALES = ("tiny", "small", "paper")
 DOLLY = 15_011  # rows, where a config deals all of them to its clients
+SECONDS_A_RUN = {"profit_train": 15, "profit_personalize": 14, "perfit_train": 14}
 
 NOTES = """\
-runs        of one seed; experiments share runs, and `all` does each once
+runs        of one seed at scale tiny; experiments share runs, and `all` does each once
 min         expected minutes at scale tiny, with --jobs=2 on two CPU cores
 tiny, …     examples trained on, searches of masks included / answers generated (Profit) or scored (PerFIT)
 data        no run: Profit's prepared data are all it takes
 
-Scale tiny needs nothing else. The others need --model, Profit --data_dir (as prepare_sni.py has written it), PerFIT the
-hub or --data. --list --experiment=NAME tells claim and runs.
+Scale tiny needs nothing else, and its searches try fewer rates. The others need --model, Profit --data_dir (as
+prepare_sni.py has written it), PerFIT the hub or --data. --list --experiment=NAME tells claim and runs, --scale whose.
 """
 
 
 def overview() -> str:
     """A line an experiment, and one for all; then the names that stand for others or for a part."""
-    whole = {name: each for name, each in EXPERIMENTS.items() if not each.within and not each.choices}
-    searches = {name: each for name, each in EXPERIMENTS.items() if not each.within and each.choices}
+    whole = {name: each for name, each in EXPERIMENTS.items() if each.in_all}
+    by_name = {name: each for name, each in EXPERIMENTS.items() if each.by_name}
     parts = {name: each for name, each in EXPERIMENTS.items() if each.within}
-    tables = [(name, each) for name, each in searches.items() if len(each.choices) > 1]
+    tables = [(name, each) for name, each in whole.items() if each.choices]
     lines = [
         ("experiment", "runs", "min", *SCALES, ""),
         *((name, *cost([each]), each.title) for name, each in whole.items()),
         ("all", *cost(whole.values()), "the experiments above"),
-        *((name, *cost([each]), f"{each.title}; not in all") for name, each in searches.items()),
+        *((name, *cost([each]), f"{each.title}; not in all") for name, each in by_name.items()),
     ]
     others = [
         *(f"{name}: {', '.join(meant)}" for name, meant in ALIASES.items()),
@@ -45,30 +46,41 @@ def overview() -> str:
     return "\n".join((NOTES, *aligned(lines), "", "Other names", *(f"  {each}" for each in others)))
 
 
-def in_full(experiments: Mapping[str, Experiment]) -> str:
-    """Experiments with claim, cost and runs."""
+def in_full(experiments: Mapping[str, Experiment], scale: str) -> str:
+    """Experiments with claim, cost and the runs of a scale."""
     return "\n\n".join(
         "\n".join(
             (
                 f"{name}: {each.title}",
                 each.claim,
                 *aligned([("runs", "min", *SCALES, ""), (*cost([each]), "")]),
-                *(f"    {run.name}" for run in each.runs),
+                *(f"    {run.name}" for run in at(each, scale).runs),
             )
         )
         for name, each in experiments.items()
     )
 
 
-def cost(experiments: Iterable[Experiment]) -> tuple[str, ...]:
-    """Runs, minutes at scale tiny, examples and answers at each scale; a run of several experiments counts once."""
-    runs = [*dict.fromkeys((run, seed) for each in experiments for seed in each.seeds(1) for run in each.runs)]
+def cost(experiments: Collection[Experiment]) -> tuple[str, ...]:
+    """Runs and minutes at scale tiny, examples and answers at each scale."""
+    runs = runs_of(experiments, "tiny")
     if not runs:
         return ("data", "", *("" for _ in SCALES))
-    minutes = math.ceil(len(runs) * SECONDS_A_RUN["tiny"] / 60)
-    work = [[COSTS[run.launcher](config_of(run, scale)) for run, _ in runs] for scale in SCALES]
+    work = [[COSTS[run.launcher](config_of(run, scale)) for run in runs_of(experiments, scale)] for scale in SCALES]
     totals = (map(sum, zip(*each, strict=True)) for each in work)
+    minutes = math.ceil(seconds(runs) / 60)
     return (str(len(runs)), str(minutes), *(" / ".join(map(short, total)) for total in totals))
+
+
+def runs_of(experiments: Collection[Experiment], scale: str) -> list[Run]:
+    """The runs of one seed at a scale; one of several experiments counts once."""
+    seeded = ((run, seed) for each in experiments for seed in each.seeds(1) for run in at(each, scale).runs)
+    return [run for run, _ in dict.fromkeys(seeded)]
+
+
+def seconds(runs: Iterable[Run]) -> float:
+    """Expected at scale tiny, with --jobs=2 on two CPU cores."""
+    return sum(SECONDS_A_RUN[run.launcher] for run in runs)
 
 
 def of_training(config: ConfigDict) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from launch._tables import Table
 from profit_jax.errors import InputError
 from profit_jax.plots import heterogeneity, labels, masks, perplexity, records, seeds, tradeoff, training
 from profit_jax.plots.records import Run, Similarity
@@ -26,7 +27,6 @@ KINDS = (
     "perplexity",
     "perplexity_clients",
 )
-Table = Sequence[Sequence[object]]  # head and rows
 
 
 class Source(NamedTuple):

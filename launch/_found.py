@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.experiments import EXPERIMENTS, Run
+from configs.experiments import EXPERIMENTS, Experiment, Run
 from launch import _runs, _summary
 from launch._forks import last_error, log_of
 from profit_jax.errors import InputError
@@ -28,7 +28,7 @@ class Found:
     rows: list[_summary.Row]
     problems: dict[Run, list[Problem]] = field(default_factory=dict)  # what is damaged in a run's records
     environments: list[records.Record] = field(default_factory=list)  # as the runs recorded them
-    _read: dict[Run, list[records.Run]] = field(default_factory=dict, init=False)
+    _read: dict[Run, dict[int, records.Run]] = field(default_factory=dict, init=False)
 
     @property
     def experiments(self) -> list[str]:
@@ -40,12 +40,16 @@ class Found:
         """An experiment's rows."""
         return [row for row in self.rows if row["experiment"] == name]
 
+    def experiment(self, name: str) -> Experiment:
+        """An experiment at the scale that its command asked for; where no row tells, with all that searches try."""
+        scale = self._asked(name, "scale")
+        return _runs.at(EXPERIMENTS[name], scale) if scale else EXPERIMENTS[name]
+
     def seeds(self, name: str) -> Sequence[int]:
         """The seeds that an experiment's command asked for; where no row tells, those that are there."""
-        experiment, rows = EXPERIMENTS[name], self.of(name)
-        asked = re.search(r"--seeds=(\d+)", rows[0]["command"]) if rows else None
+        experiment, asked = self.experiment(name), self._asked(name, "seeds")
         if asked:
-            return experiment.seeds(int(asked[1]))
+            return experiment.seeds(int(asked))
         return sorted({seed for run in experiment.runs for seed, _ in self.done(run)})
 
     def done(self, run: Run) -> list[tuple[int, Path]]:
@@ -55,7 +59,7 @@ class Found:
 
     def missing(self, name: str) -> Iterator[Problem]:
         """The runs of an experiment that have not been done, and its figures that have not been drawn."""
-        experiment = EXPERIMENTS[name]
+        experiment = self.experiment(name)
         there = {run: {seed for seed, _ in self.done(run)} for run in experiment.runs}
         for run in experiment.runs:
             for seed in self.seeds(name):
@@ -69,18 +73,18 @@ class Found:
         ):
             yield self._not_there(self.short(folder))
 
-    def read(self, run: Run) -> list[records.Run]:
-        """The records of each seed with which a run has been done; those that are damaged are among the problems."""
+    def read(self, run: Run, seeds: Sequence[int]) -> list[records.Run]:
+        """The records of a run with those of the seeds that have been done; damaged ones are among the problems."""
         if run not in self._read:
-            self._read[run] = []
-            for _, folder in self.done(run):
+            self._read[run] = {}
+            for seed, folder in self.done(run):
                 try:
-                    self._read[run].append(records.open_run(folder, run.name))
+                    self._read[run][seed] = records.open_run(folder, run.name)
                     if (folder / "environment.json").exists():
                         self.environments.append(records.read_json(folder / "environment.json"))
                 except InputError as error:
                     self.note(run, self.problem(self.short(folder), error))
-        return self._read[run]
+        return [self._read[run][seed] for seed in seeds if seed in self._read[run]]
 
     def note(self, run: Run, problem: Problem) -> None:
         """Keeps what is damaged in a run's records."""
@@ -94,6 +98,12 @@ class Found:
         """The problem that an error tells of, with paths under the workdir."""
         why = str(error).replace(f"{self.workdir}/", "")
         return Problem(what, why.removeprefix(what).lstrip("/:, "))
+
+    def _asked(self, name: str, flag: str) -> str:
+        """What a flag of an experiment's command was given, or of the others' if it has no rows; else nothing."""
+        rows = self.of(name) or self.rows
+        found = re.search(rf"--{flag}=(\S+)", rows[0]["command"]) if rows else None
+        return found[1] if found else ""
 
     def _not_there(self, name: str) -> Problem:
         log = log_of(self.workdir / "logs", name)

@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from configs.experiments import EXPERIMENTS, Experiment, Run
+from configs.experiments import EXPERIMENTS, Run
 from launch import _provenance, _summary
 from launch._found import Found, Problem, open_workdir
 from launch._page import Cell, Curves, Page, Picture, Section, Spread, Table, number, picture
 from launch._summary import Row
 from profit_jax.errors import InputError
-from profit_jax.plots import effects, interactive, labels, measures, records, style
+from profit_jax.plots import effects, interactive, labels, measures, style
 
 OUTCOMES = ("as the paper says", "otherwise", "not told apart", "no interval")
 # What launch/plot.py draws, by the beginning of a figure's name, in the order of the page.
@@ -32,6 +32,7 @@ CAPTIONS = {
     "heterogeneity": "Mean over training clients of the divergence of a client's metadata from those of all.",
 }
 TABLES = {
+    _summary.CHOSEN: "Learning rates chosen, the server's before the client's.",
     "statistics": "What a training client holds, mean and standard deviation over clients.",
     "perplexity": "Personalized perplexity, mean over clients and then over seeds; differences are to a panel's first "
     "setting, paired by seed, with a 95 % t interval.",
@@ -46,8 +47,8 @@ def page(workdir: Path) -> Page:
       InputError: it is none that launch/reproduce.py has filled.
     """
     found = open_workdir(workdir)
-    runs = {run: found.read(run) for name in found.experiments for run in EXPERIMENTS[name].runs}
-    data = numbers(found, runs)
+    shown = [(run, found.seeds(name)) for name in found.experiments for run in found.experiment(name).runs]
+    data = numbers(found, shown)
     sections = [section(found, name, data) for name in found.experiments]
     unknown = sorted({row["experiment"] for row in found.rows} - EXPERIMENTS.keys())
     problems = [Problem(name, "left out: configs/experiments has no such experiment") for name in unknown]
@@ -57,7 +58,7 @@ def page(workdir: Path) -> Page:
         commands=_provenance.commands(found.rows),
         overview=overview(found, sections),
         sections=sections,
-        settings=_provenance.settings(runs),
+        settings=_provenance.settings({run: found.read(run, seeds) for run, seeds in shown}),
         environments=_provenance.environments(found.environments),
         measures=inspect.getdoc(measures).partition("\n\n")[2],
         problems=[*problems, *dict.fromkeys(problem for each in sections for problem in each.problems)],
@@ -65,21 +66,27 @@ def page(workdir: Path) -> Page:
     )
 
 
-def numbers(found: Found, runs: Mapping[Run, Sequence[records.Run]]) -> dict[str, Any]:
-    """What the curves of runs are drawn from, by the name of the run."""
+def numbers(found: Found, shown: Iterable[tuple[Run, Sequence[int]]]) -> dict[str, Any]:
+    """What the curves of runs with their seeds are drawn from, by `of_seeds`; experiments share what is the same."""
     data = {}
-    for run, read in runs.items():
+    for run, seeds in dict.fromkeys((run, tuple(seeds)) for run, seeds in shown):
+        read = found.read(run, seeds)
         if any(one.clients or one.perplexities for one in read):
             try:
-                data[run.name] = interactive.data(read)
+                data[of_seeds(run, seeds)] = interactive.data(read)
             except InputError as error:
                 found.note(run, found.problem(run.name, error))
     return data
 
 
+def of_seeds(run: Run, seeds: Sequence[int]) -> str:
+    """The name of a run with its seeds."""
+    return f"{run.name}/seed{'+'.join(map(str, seeds))}"
+
+
 def section(found: Found, name: str, data: Mapping[str, Any]) -> Section:
     """An experiment's part of the page."""
-    experiment, rows = EXPERIMENTS[name], found.of(name)
+    experiment, rows = found.experiment(name), found.of(name)
     damaged = [problem for run in experiment.runs for problem in found.problems.get(run, ())]
     problems, pictures, tables = [*found.missing(name), *damaged], [], []
     folder = found.workdir / "figures" / name
@@ -90,9 +97,8 @@ def section(found: Found, name: str, data: Mapping[str, Any]) -> Section:
             problems.append(found.problem(found.short(file), error))
     if rows:
         tables = choices(rows) if experiment.choices else [differences(rows, len(found.seeds(name)))]
-    if rows and len(experiment.choices) > 1:
-        tables.insert(0, best_choices(rows))
-    tables += [tabulated(file) for file in sorted(folder.glob("*.csv"))]
+    written = [tabulated(file) for file in sorted(folder.glob("*.csv"))]
+    tables = [*written, *tables] if experiment.choices else [*tables, *written]
     return Section(
         anchor=anchor(name),
         name=name,
@@ -101,7 +107,7 @@ def section(found: Found, name: str, data: Mapping[str, Any]) -> Section:
         measured=measured(rows),
         command=rows[0]["command"] if rows else "",
         tables=tables,
-        curves=list(curves(found, experiment, data)),
+        curves=list(curves(found, name, data)),
         pictures=pictures,
         problems=problems,
     )
@@ -112,16 +118,16 @@ def anchor(name: str) -> str:
     return name.replace("/", "-")
 
 
-def curves(found: Found, experiment: Experiment, data: Mapping[str, Any]) -> Iterator[Curves]:
+def curves(found: Found, name: str, data: Mapping[str, Any]) -> Iterator[Curves]:
     """Charts for each panel of those runs that have recorded clients, in the colours of the figure."""
+    experiment, seeds = found.experiment(name), found.seeds(name)
     legends = dict.fromkeys(legend for labelled in experiment.panels.values() for legend in labelled)
     order = {legend: index for index, legend in enumerate(legends)}
     for panel, labelled in experiment.panels.items():
-        configs = {legend: found.read(run)[0].config for legend, run in labelled.items() if run.name in data}
+        drawn = {legend: of_seeds(run, seeds) for legend, run in labelled.items() if of_seeds(run, seeds) in data}
+        configs = {legend: found.read(labelled[legend], seeds)[0].config for legend in drawn}
         for along, kind in KINDS.items():
-            shown = {
-                legend: labelled[legend].name for legend in configs if data[labelled[legend].name]["along"] == along
-            }
+            shown = {legend: run for legend, run in drawn.items() if data[run]["along"] == along}
             if shown:
                 label = {legend: labels.filled(legend, configs[legend]) for legend in shown}
                 title = labels.filled(experiment.figure.titles or panel, next(iter(configs.values())))
@@ -223,14 +229,6 @@ def difference(row: Row, seeds: int) -> tuple[Cell, ...]:
         Cell(f"{len(row['seeds'])}{of}", len(row["seeds"]), "number bad" if of else "number"),
         Cell(row["paper"] or "-"),
         Cell(row["found"], kind=f"found {outcome.replace(' ', '-')}"),
-    )
-
-
-def best_choices(rows: Sequence[Row]) -> Table:
-    """The paper's table of what was chosen."""
-    head, *lines = _summary.chosen(rows)
-    return Table(
-        "Learning rates chosen, the server's before the client's", head, [[*map(Cell, line)] for line in lines]
     )
 
 

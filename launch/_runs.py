@@ -11,14 +11,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 from tqdm.auto import tqdm
 
-from configs.experiments import Run
+from configs.experiments import Experiment, Run
 from launch._forks import Forks
 from launch._main import arguments_of
 from profit_jax.errors import InputError
@@ -73,13 +74,23 @@ def plan(runs: Iterable[tuple[Run, int]], options: Options) -> list[Job]:
 
 def config_of(run: Run, scale: str) -> ConfigDict:
     """The config of a run at a scale."""
-    module = f"configs.{package(run)}.{scale}"
+    return _module(run, scale).get_config(run.names)
+
+
+def at(experiment: Experiment, scale: str) -> Experiment:
+    """The experiment at a scale, whose config file may say with SEARCHED what searches try."""
+    choices = (choice.at(getattr(_module(choice.run, scale), "SEARCHED", {})) for choice in experiment.choices)
+    return replace(experiment, choices=tuple(choices))
+
+
+def _module(run: Run, scale: str) -> ModuleType:
+    name = f"configs.{package(run)}.{scale}"
     try:
-        return importlib.import_module(module).get_config(run.names)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name != name:
             raise
-        raise InputError(f"no scale {scale!r}: no file {module.replace('.', '/')}.py") from None
+        raise InputError(f"no scale {scale!r}: no file {name.replace('.', '/')}.py") from None
 
 
 def package(run: Run) -> str:

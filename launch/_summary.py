@@ -2,18 +2,23 @@
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from configs.experiments import EXPERIMENTS, Choice, Effect, Experiment
 from launch._runs import folder
+from launch._tables import write_csv
 from profit_jax.errors import InputError
 from profit_jax.plots import effects, labels, measures, records
 
 Row = dict[str, Any]
+Measured = dict[str, float | None]  # of a run, by the measure's name
+Name = TypeVar("Name")  # of what is compared
 
 FILE = "effects.jsonl"
+CHOSEN = "learning_rates"  # of a search, beside figures: the paper's table
 
 
 def rows(
@@ -27,11 +32,17 @@ def rows(
 
 
 def write(workdir: Path, new: Sequence[Row]) -> str:
-    """Writes `effects.jsonl` and `effects.md`, keeping the rows of other experiments; returns the tables of `new`."""
+    """Writes what experiments have come to; returns their tables.
+
+    `effects.jsonl` and `effects.md` keep the rows of other experiments; what a search of several chose is a CSV too.
+    """
     names = {row["experiment"] for row in new}
     kept = [row for row in read(workdir) if row["experiment"] in EXPERIMENTS.keys() - names]
     (workdir / FILE).write_text("".join(json.dumps(row) + "\n" for row in (*kept, *new)), encoding="utf-8")
     (workdir / "effects.md").write_text(report((*kept, *new)), encoding="utf-8")
+    for name in names:
+        if len(EXPERIMENTS[name].choices) > 1:
+            write_csv(chosen(_of(name, new)), workdir / "figures" / name / f"{CHOSEN}.csv")
     return report(new)
 
 
@@ -52,12 +63,16 @@ def report(rows: Sequence[Row]) -> str:
     """A section for each experiment: claim, command, table."""
     sections = []
     for name, experiment in EXPERIMENTS.items():
-        own = [row for row in rows if row["experiment"] == name]
-        if own:
+        if own := _of(name, rows):
             tables = [_chosen(own), *_choices(own)] if experiment.choices else [_effects(own)]
             parts = (f"## {name}: {experiment.title}", experiment.claim, f"    {own[0]['command']}", *tables)
             sections.append("\n\n".join(parts))
     return "\n\n".join(sections) + "\n"
+
+
+def _of(name: str, rows: Iterable[Row]) -> list[Row]:
+    """An experiment's rows."""
+    return [row for row in rows if row["experiment"] == name]
 
 
 @functools.cache
@@ -90,34 +105,45 @@ def _filled(effect: Effect, workdir: Path, seeds: Sequence[int], done: set[str])
 
 def _choice(choice: Choice, workdir: Path, seed: int, done: set[str]) -> list[Row]:
     """The measures of each run, and which is the best."""
-    values = {}
-    for run in choice.runs:
-        if folder(run, seed) in done:
-            read = _run(workdir / folder(run, seed))
-            values[run] = [measures.measure(measure, read) for measure in choice.measures]
-    best = effects.best(values) if values else None
+    values = {
+        run: measured(workdir / folder(run, seed), choice.measures) for run in choice.runs if folder(run, seed) in done
+    }
+    highest = best(values)
     return [
         {
             "line": choice.line,
             "column": choice.column,
             "run": run.name,
             "fields": dict(run.fields),
-            "values": dict(zip(choice.measures, numbers, strict=True)),
-            "best": run == best,
+            "values": numbers,
+            "best": run == highest,
         }
         for run, numbers in values.items()
     ]
 
 
+def measured(run: Path, names: Sequence[str]) -> Measured:
+    """Measures of the run in a folder; None where its loss has not stayed finite."""
+    read = _run(run)
+    lost = any(not math.isfinite(row["loss"]) for row in read.rounds)
+    return {name: None if lost else measures.measure(name, read) for name in names}
+
+
+def best(values: Mapping[Name, Measured]) -> Name | None:
+    """The name with the best measures (`effects.best`); None where all have diverged."""
+    found = {name: tuple(each.values()) for name, each in values.items() if None not in each.values()}
+    return effects.best(found) if found else None
+
+
 def chosen(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The best of each choice, as in the paper's table: head and lines, of rates the server's before the client's."""
-    best = {(row["line"], row["column"]): row["fields"] for row in rows if row["best"]}
-    columns = dict.fromkeys(column for _, column in best)
+    rates = {(row["line"], row["column"]): row["fields"] for row in rows if row["best"]}
+    columns = dict.fromkeys(row["column"] for row in rows)
     return [
         ("", *columns),
         *(
-            (line, *(", ".join(f"{rate:.3g}" for rate in best.get((line, column), {}).values()) for column in columns))
-            for line in dict.fromkeys(line for line, _ in best)
+            (line, *(", ".join(f"{rate:.3g}" for rate in rates.get((line, column), {}).values()) for column in columns))
+            for line in dict.fromkeys(row["line"] for row in rows)
         ),
     ]
 
@@ -151,7 +177,7 @@ def _effects(rows: Sequence[Row]) -> str:
 
 def _chosen(rows: Sequence[Row]) -> str:
     head, *lines = chosen(rows)
-    return markdown(head, lines)
+    return markdown(head, ([cell or "-" for cell in line] for line in lines))
 
 
 def _choices(rows: Sequence[Row]) -> Iterator[str]:
@@ -160,12 +186,17 @@ def _choices(rows: Sequence[Row]) -> Iterator[str]:
         cells = (
             (
                 *(f"{value:g}" for value in row["fields"].values()),
-                *(f"{value:.4g}" for value in row["values"].values()),
+                *map(number, row["values"].values()),
                 "best" if row["best"] else "",
             )
             for row in group
         )
         yield f"{group[0]['line']}, {group[0]['column']}:\n\n{markdown((*fields, *names, ''), cells)}"
+
+
+def number(value: float | None) -> str:
+    """A measure in four digits."""
+    return "diverged" if value is None else f"{value:.4g}"
 
 
 def _estimate(row: Row) -> effects.Estimate:

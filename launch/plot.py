@@ -15,14 +15,14 @@ Runs that share a panel and a label are seeds of one setting: figures show their
 holds all; those of single clients' perplexities and of masks show the first seed.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from launch._drawn import KINDS, Table, draw
+from launch._drawn import KINDS, draw
 from launch._main import run
+from launch._tables import Table, write_csv
 from profit_jax.errors import InputError
 from profit_jax.plots import labels, style
 
@@ -53,14 +53,6 @@ def main(argv: Sequence[str]) -> None:
         print(aligned(table))
     if WANTED.value and drawn.lacking:
         raise InputError(f"no workdir has what it takes to draw {', '.join(drawn.lacking)}")
-
-
-def write_csv(table: Table, path: Path) -> Path:
-    """Writes a table, unrounded, over an older one; an empty field where there is no such number."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(table)
-    return path
 
 
 def aligned(table: Table) -> str:

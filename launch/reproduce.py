@@ -38,7 +38,7 @@ from profit_jax.errors import InputError
 
 CHUNK_SIZE = 400  # of the embedded corpus: a task's instances make one client
 
-EXPERIMENT = flags.DEFINE_list("experiment", None, "Names or patterns, separated by commas; all: all but searches.")
+EXPERIMENT = flags.DEFINE_list("experiment", None, "Names or patterns, separated by commas; all: all but parts.")
 LIST = flags.DEFINE_bool("list", False, "Print the experiments and their cost, and do nothing.")
 SCALE = flags.DEFINE_string("scale", "tiny", "The file in configs/profit and configs/perfit.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where runs, tables and figures go.")
@@ -55,11 +55,13 @@ def main(argv: Sequence[str]) -> None:
     """Runs, sums up and draws."""
     del argv
     if LIST.value:
-        print(_costs.in_full(chosen_experiments(EXPERIMENT.value)) if EXPERIMENT.value else _costs.overview())
+        named = EXPERIMENT.value
+        print(_costs.in_full(chosen_experiments(named), SCALE.value) if named else _costs.overview())
         return
     if not WORKDIR.value:
         raise InputError("give --workdir=FOLDER")
-    chosen = chosen_experiments(EXPERIMENT.value or [])
+    named = chosen_experiments(EXPERIMENT.value or [])
+    chosen = {name: _runs.at(experiment, SCALE.value) for name, experiment in named.items()}
     workdir = Path(WORKDIR.value)
     wanted = [
         (each, seed)
@@ -94,7 +96,7 @@ def chosen_experiments(patterns: Sequence[str]) -> dict[str, Experiment]:
         found = fnmatch.filter(EXPERIMENTS, pattern)
         found += [name for alias in fnmatch.filter(ALIASES, pattern) for name in ALIASES[alias]]
         if pattern == "all":
-            found = [name for name, experiment in EXPERIMENTS.items() if not (experiment.choices or experiment.within)]
+            found = [name for name, experiment in EXPERIMENTS.items() if experiment.in_all]
         if not found:
             raise InputError(f"no experiment {pattern!r}; --list names them")
         chosen |= {*found}

@@ -32,9 +32,8 @@ from ml_collections import ConfigDict, config_flags
 from launch import _parts, _runs
 from launch._forks import Forks
 from launch._main import arguments_of, define_config, define_mesh, run
-from launch._summary import markdown
+from launch._summary import best, markdown, measured, number
 from profit_jax.errors import InputError
-from profit_jax.plots import effects, measures, records
 
 MEASURES = {
     "profit_train": ("validation", "likelihood_trained"),
@@ -57,13 +56,13 @@ Point = dict[str, Any]  # field -> value
 def main(argv: Sequence[str]) -> None:
     """Runs the grid and writes the table."""
     del argv
-    workdir, points = Path(WORKDIR.value), grid(GRID.value, CONFIG.value)
+    workdir, points, names = Path(WORKDIR.value), grid(GRID.value, CONFIG.value), MEASURES[LAUNCHER.value]
     parts = [*shared(points)]
     jobs = [job_of(part, workdir) for part in parts]
     with Forks(workdir, JOBS.value) as forks:
         _, failed = _runs.do(jobs, workdir, forks)
     rows = [
-        {"run": folder, "fields": point, "values": measured(workdir / folder)}
+        {"run": folder, "fields": point, "values": measured(workdir / folder, names)}
         for part, job in zip(parts, jobs, strict=True)
         for point, folder in zip(part, folders(part, job.name), strict=True)
         if job.name not in failed
@@ -160,27 +159,18 @@ def folders(points: Sequence[Point], job: str) -> list[str]:
     return [job] if len(points) == 1 else [f"{job}/{_parts.setting(*rates_of(point))}" for point in points]
 
 
-def measured(run: Path) -> dict[str, float | None]:
-    """The run's measures; None of a run whose loss has not stayed finite."""
-    read = records.open_run(run, str(run))
-    lost = any(not math.isfinite(row["loss"]) for row in read.rounds)
-    return {name: None if lost else measures.measure(name, read) for name in MEASURES[LAUNCHER.value]}
-
-
 def write(workdir: Path, rows: Sequence[dict[str, Any]]) -> str:
     """Writes sweep.jsonl and sweep.md, the best first; returns the table."""
-    found = {row["run"]: tuple(row["values"].values()) for row in rows if None not in row["values"].values()}
-    best = effects.best(found) if found else None
-    worst = (-math.inf,) * len(MEASURES[LAUNCHER.value])
-    ranked = sorted(rows, key=lambda row: (row["run"] == best, found.get(row["run"], worst)), reverse=True)
-    ranked = [row | {"best": row["run"] == best} for row in ranked]
+    chosen = best({row["run"]: row["values"] for row in rows})
+    ranked = sorted(rows, key=lambda row: (row["run"] == chosen, *map(high, row["values"].values())), reverse=True)
+    ranked = [row | {"best": row["run"] == chosen} for row in ranked]
     (workdir / "sweep.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ranked), encoding="utf-8")
     table = markdown(
         (*(ranked[0]["fields"] if ranked else ()), *MEASURES[LAUNCHER.value], "", "run"),
         (
             (
                 *(f"{value:g}" if isinstance(value, float) else str(value) for value in row["fields"].values()),
-                *("diverged" if value is None else f"{value:.4g}" for value in row["values"].values()),
+                *map(number, row["values"].values()),
                 "best" if row["best"] else "",
                 row["run"],
             )
@@ -189,6 +179,11 @@ def write(workdir: Path, rows: Sequence[dict[str, Any]]) -> str:
     )
     (workdir / "sweep.md").write_text(table + "\n", encoding="utf-8")
     return table
+
+
+def high(value: float | None) -> float:
+    """How high a measure is: where a run has diverged, lower than any."""
+    return -math.inf if value is None else value
 
 
 if __name__ == "__main__":

@@ -174,7 +174,10 @@ def test_of_several_searches_the_papers_table_comes_first(tmp_path):
     shown = Read(_page.render(_report.page(tmp_path)))
     (row,) = shown.rows("server_optimizer.learning_rate", "client_optimizer.learning_rate")
     assert row["chosen"]["text"] == "best"
-    assert [cell["text"] for cell in shown.rows("", "HHF-SNI")[0].values()] == ["FedAvg(Adam)", "0.01, 0.01"]
+    assert [cell["text"] for cell in shown.rows("", "HHF-SNI")[0].values()] == [
+        "FedAvg(Adam) - prompt length 10",
+        "0.01, 0.01",
+    ]
 
 
 def test_the_page_asks_for_nothing(html, read):

@@ -1,6 +1,7 @@
 """Experiments as data, and their launcher: what is run once, what is known again, and what it comes to."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.experiments import ALIASES, EXPERIMENTS, SECONDS_A_RUN, Run
+from configs.experiments import ALIASES, EXPERIMENTS, Choice, Experiment, Run
 from configs.experiments.types import TUNING_SEED
 from launch import _costs, _drawn, _runs, _summary
 from profit_jax.errors import InputError
@@ -20,15 +21,25 @@ from tests.worlds import prepared
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("debug", "tiny", "small", "paper")
-RUNS = tuple(dict.fromkeys(run for experiment in EXPERIMENTS.values() for run in experiment.runs))
+TABLES = ("profit/table2", "profit/table3")
 TRAIN = Run("profit_train", "hhf,fed_sgd")
 PERSONALIZE = Run("profit_personalize", "hhf,fed_sgd,low", start=TRAIN)
 FIT = Run("perfit_train", "dolly,dirichlet,fit")
 
 
+def at(scale: str) -> dict[str, Experiment]:
+    """All experiments at a scale."""
+    return {name: _runs.at(experiment, scale) for name, experiment in EXPERIMENTS.items()}
+
+
+def runs_at(scale: str) -> list[Run]:
+    """Every run of every experiment at a scale, once."""
+    return [*dict.fromkeys(run for experiment in at(scale).values() for run in experiment.runs)]
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_names_of_every_run_of_every_experiment_are_known_at_every_scale(scale):
-    for run in RUNS:
+    for run in runs_at(scale):
         config, names = _runs.config_of(run, scale), run.names.split(",")
         assert all(_runs.has(config, field) for field, _ in run.fields)
         prompt = config.prompt.length if "prompt" in config else 0
@@ -40,24 +51,65 @@ def test_the_names_of_every_run_of_every_experiment_are_known_at_every_scale(sca
             assert config.partition == names[0] and not config.personalize.start
 
 
-def test_a_run_is_told_by_its_folder():
-    assert len({run.name for run in RUNS}) == len(RUNS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_run_is_told_by_its_folder(scale):
+    runs = runs_at(scale)
+    assert len({run.name for run in runs}) == len(runs)
     assert Run("profit_train", "hhf,x", fields=(("a.b", 0.1),)).name == "profit_train/hhf-x-a.b=0.1"
 
 
 @pytest.mark.parametrize("scale", ("tiny", "small", "paper"))
 def test_no_two_runs_are_one_run_under_two_names(scale):
     made = {}
-    for run in RUNS:
+    for run in runs_at(scale):
         key = (repr(_runs.config_of(run, scale).to_dict()), run.fields, run.start, run.launcher)
         assert made.setdefault(key, run.name) == run.name
 
 
-def test_a_part_needs_no_run_that_its_whole_does_not():
-    for name, experiment in EXPERIMENTS.items():
+@pytest.mark.parametrize("scale", ("tiny", "paper"))
+def test_a_part_needs_no_run_that_its_whole_does_not(scale):
+    experiments = at(scale)
+    for name, experiment in experiments.items():
         if experiment.within:
-            assert {*experiment.runs} <= {*EXPERIMENTS[experiment.within].runs}, name
-            assert not EXPERIMENTS[experiment.within].within
+            assert {*experiment.runs} <= {*experiments[experiment.within].runs}, name
+            assert not experiments[experiment.within].within
+
+
+def test_a_search_tries_each_rate_with_each_and_those_that_its_scale_names():
+    choice = Choice("", "", TRAIN, {"x": (1, 2), "y": (3, 4)}, ())
+    assert [run.fields for run in choice.runs] == [(("x", x), ("y", y)) for x in (1, 2) for y in (3, 4)]
+    searched = {"fed_sgd": {"y": (5,), "z": (7,)}, "lhf,fed_sgd": {"x": (0,)}, "hhf,fed_sgd": {"x": (9,)}}
+    assert [run.fields for run in choice.at(searched).runs] == [(("x", 9), ("y", 5))]
+
+
+@pytest.mark.parametrize("scale", ("small", "paper"))
+def test_larger_scales_search_all_rates(scale):
+    assert {name: each.runs for name, each in at(scale).items()} == {n: each.runs for n, each in EXPERIMENTS.items()}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_scale_tiny_searches_few_rates_and_among_them_its_own(name):
+    for choice in at("tiny")[name].choices:
+        own = dict(_runs.leaves(_runs.config_of(choice.run, "tiny").to_dict()))
+        assert all(own[field] in rates for field, rates in choice.rates.items()), choice.line
+        assert [*map(len, choice.rates.values())] in ([3], [2, 2])
+
+
+def test_searches_are_the_lines_and_columns_of_the_papers_tables_2_and_3():
+    """But for centralized training and the random starts, which see no partition, a cell each."""
+    columns = ("HHF-SNI", "MHF-SNI", "LHF-SNI")
+    trained = [f"{name} - prompt length 10" for name in ("FedAvg(Adam)", "FedAvg(SGD)", "FedSGD", "FedSGD-LB")]
+    twice = [
+        f"{name} - {how} Computation" for name in ("FedAvg(Adam)", "FedAvg(SGD)", "FedSGD") for how in ("High", "Low")
+    ]
+    once = [f"{name} - High Computation" for name in ("Centralized", "Random-Gaussian", "Random-Word")]
+    wanted = {
+        "profit/table2": {(line, column) for line in trained for column in columns} | {("Centralized", "HHF-SNI")},
+        "profit/table3": {(line, column) for line in (*twice, "FedSGD-LB - High Computation") for column in columns}
+        | {(line, "HHF-SNI") for line in once},
+    }
+    for name in TABLES:
+        assert {(choice.line, choice.column) for choice in EXPERIMENTS[name].choices} == wanted[name]
 
 
 def test_every_figure_and_table_of_both_papers_has_a_name():
@@ -75,11 +127,11 @@ def test_every_figure_and_table_of_both_papers_has_a_name():
 
 
 def test_all_at_scale_tiny_is_within_its_time():
-    """90 minutes on two cores, and a quarter of an hour for each experiment but the searches."""
-    whole = [each for each in EXPERIMENTS.values() if not each.within and not each.choices]
-    runs = [{(run, seed) for seed in each.seeds(1) for run in each.runs} for each in whole]
-    assert max(map(len, runs)) * SECONDS_A_RUN["tiny"] <= 15 * 60
-    assert len(set.union(*runs)) * SECONDS_A_RUN["tiny"] <= 90 * 60
+    """90 minutes on two cores, and a quarter of an hour for each experiment."""
+    whole = [each for each in EXPERIMENTS.values() if each.in_all]
+    assert {*TABLES} <= {name for name, each in EXPERIMENTS.items() if each.in_all}
+    assert max(_costs.seconds(_costs.runs_of([each], "tiny")) for each in whole) <= 15 * 60
+    assert _costs.seconds(_costs.runs_of(whole, "tiny")) <= 90 * 60
 
 
 def test_costs_are_worked_out_by_hand():
@@ -97,7 +149,11 @@ def test_the_list_has_a_line_for_each_experiment_and_name():
     lines = {line.split()[0].rstrip(":") for line in _costs.overview().splitlines() if line}
     searches = {name for name, each in EXPERIMENTS.items() if each.within and each.choices}
     assert EXPERIMENTS.keys() - searches | ALIASES.keys() | {"all"} <= lines
-    assert "profit_personalize/hhf-random_word-high" in _costs.in_full({"x": EXPERIMENTS["profit/figure3_center"]})
+    center = {"x": EXPERIMENTS["profit/figure3_center"]}
+    assert "profit_personalize/hhf-random_word-high" in _costs.in_full(center, "tiny")
+    search = {"x": EXPERIMENTS["profit/tuning_fed_sgd_hhf"]}
+    listed = [_costs.in_full(search, scale).count("profit_train/hhf-fed_sgd-server") for scale in ("tiny", "paper")]
+    assert listed == [3, 5]
 
 
 def test_experiments_compare_known_measures_of_the_right_runs():
@@ -277,7 +333,7 @@ def test_experiments_of_both_papers_from_end_to_end(world):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_drawn_and_summed_up(name, tmp_path):
     """From records as its runs would have written them, over two seeds."""
-    experiment = EXPERIMENTS[name]
+    experiment = _runs.at(EXPERIMENTS[name], "tiny")
     done = {_runs.folder(run, seed): (run, seed) for seed in experiment.seeds(2) for run in experiment.runs}
     for folder, (run, seed) in done.items():
         write_done(tmp_path / folder, run.launcher, seed, _runs.config_of(run, "tiny").to_dict())
@@ -314,13 +370,13 @@ def test_all_experiments_from_end_to_end(world):
     done = reproduce(world, "--experiment=all", "--seeds=1", "--jobs=2", *settings, workdir="all", timeout=3600)
     assert done.returncode == 0, done.stderr
     for name, experiment in EXPERIMENTS.items():
-        if not (experiment.within or experiment.choices):
+        if experiment.in_all:
             assert any((world / "all" / "figures" / name).iterdir()), name
     counts = Counter(row["experiment"] for row in rows(world, "all"))
     assert counts == {
-        name: len(experiment.effects)
-        for name, experiment in EXPERIMENTS.items()
-        if experiment.effects and not experiment.within
+        name: len(experiment.effects) + sum(len(choice.runs) for choice in experiment.choices)
+        for name, experiment in at("tiny").items()
+        if experiment.in_all and (experiment.effects or experiment.choices)
     }
 
 
@@ -350,6 +406,23 @@ def test_tuning_marks_the_run_with_the_highest_score_and_keeps_other_rows(tmp_pa
     )
     assert [row["experiment"] for row in rows(tmp_path, "")] == ["perfit/figure8"] * 2 + [name] * 5
     assert "| -   | -   | -            | 0     | alike" in (tmp_path / "effects.md").read_text()
+
+
+def test_what_a_table_of_searches_chose_is_a_csv_as_in_the_paper_and_nothing_that_diverged(tmp_path):
+    """Of three rates on MHF the largest has no finite loss; on HHF all have diverged; of the others nothing is done."""
+    experiment, done = _runs.at(EXPERIMENTS["profit/table2"], "tiny"), set()
+    searched = {choice.column: choice for choice in experiment.choices if choice.line.startswith("FedSGD - ")}
+    for column, losses in (("MHF-SNI", (2.0, 1.0, math.nan)), ("HHF-SNI", (math.nan,) * 3)):
+        for run, loss in zip(searched[column].runs, losses, strict=True):
+            done.add(_runs.folder(run, TUNING_SEED))
+            lines = [round_line(1, validation_score=0.4, loss=loss)]
+            write_run(tmp_path / _runs.folder(run, TUNING_SEED), rounds=lines)
+    found = _summary.rows("profit/table2", experiment, tmp_path, [TUNING_SEED], done, "python …")
+    text = _summary.write(tmp_path, found)
+    assert sum(row["best"] for row in found) == 1 and text.count("| diverged") == 8
+    file = tmp_path / "figures" / "profit" / "table2" / "learning_rates.csv"
+    assert file.read_text().splitlines() == [",HHF-SNI,MHF-SNI", "FedSGD - prompt length 10,,0.1"]
+    assert "| FedSGD - prompt length 10 | -       | 0.1     |" in text
 
 
 def test_bad_flags_are_one_line(tmp_path):

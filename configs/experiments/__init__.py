@@ -5,7 +5,7 @@ An experiment names no number of a scale: its runs are names that configs/{profi
 """
 
 from configs.experiments import perfit, profit, searches
-from configs.experiments.types import SECONDS_A_RUN, Choice, Effect, Experiment, Figure, Run
+from configs.experiments.types import Choice, Effect, Experiment, Figure, Run
 
 EXPERIMENTS: dict[str, Experiment] = {
     f"{paper}/{name}": experiment
@@ -22,4 +22,4 @@ ALIASES: dict[str, tuple[str, ...]] = {
     for name, meant in aliases.items()
 }
 
-__all__ = ["ALIASES", "EXPERIMENTS", "SECONDS_A_RUN", "Choice", "Effect", "Experiment", "Figure", "Run"]
+__all__ = ["ALIASES", "EXPERIMENTS", "Choice", "Effect", "Experiment", "Figure", "Run"]

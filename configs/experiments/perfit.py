@@ -125,16 +125,15 @@ def initialization() -> Experiment:
 
 def tuning(label: str, names: str) -> Experiment:
     """The clients' learning rate."""
-    grid = [
-        Run("perfit_train", f"dolly,pathological,{names}", fields=(("client_optimizer.learning_rate", rate),))
-        for rate in RATES
-    ]
+    run = Run("perfit_train", f"dolly,pathological,{names}")
+    rates = {"client_optimizer.learning_rate": RATES}
     return Experiment(
         f"Learning rate of {label}",
         "PerFIT, Appendix C has 5e-5 for all methods. Here each has its own, the best of one grid, on clients, rows "
         "and masks of a seed that no effect is measured with.",
-        choices=(Choice(label, "pathological", tuple(grid), ("likelihood",)),),
+        choices=(Choice(label, "pathological", run, rates, ("likelihood",)),),
         own_seeds=(TUNING_SEED,),
+        by_name=True,
     )
 
 

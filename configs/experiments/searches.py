@@ -1,6 +1,7 @@
-"""Profit's Tables 2 and 3: learning rates chosen on validation clients. Each entry stands alone too."""
+"""Profit's Tables 2 and 3: learning rates chosen on validation clients. Each entry stands alone too.
 
-import itertools
+A scale may try other rates than those here: SEARCHED in its config file says which.
+"""
 
 from configs.experiments.profit import PARTITIONS, TITLES, train
 from configs.experiments.types import TUNING_SEED, Choice, Experiment, Run
@@ -23,29 +24,22 @@ def partitions(name: str) -> tuple[str, ...]:
 
 def training(algorithm: str, partition: str) -> Choice:
     """Stage 1's learning rates."""
-    of_clients = CLIENT_RATES if algorithm.startswith("fed_avg") else (None,)
-    grid = []
-    for server, client in itertools.product(SERVER_RATES, of_clients):
-        rates = {"server": server, **({} if client is None else {"client": client})}
-        fields = tuple((f"{optimizer}_optimizer.learning_rate", rate) for optimizer, rate in rates.items())
-        grid.append(Run("profit_train", f"{partition},{algorithm}", fields=fields))
-    return Choice(TITLES[algorithm], PARTITIONS[partition], tuple(grid), ("validation", "likelihood_trained"))
+    rates = {"server_optimizer.learning_rate": SERVER_RATES}
+    if algorithm.startswith("fed_avg"):
+        rates |= {"client_optimizer.learning_rate": CLIENT_RATES}
+    line = TITLES[algorithm] if algorithm in ONCE else f"{TITLES[algorithm]} - prompt length 10"
+    measures = ("validation", "likelihood_trained")
+    return Choice(line, PARTITIONS[partition], train(f"{partition},{algorithm}"), rates, measures)
 
 
 def personalization(name: str, partition: str, regime: str) -> Choice:
     """Stage 2's learning rate."""
     names = f"{partition},{name}"
-    grid = tuple(
-        Run(
-            "profit_personalize",
-            f"{names},{regime},validation",
-            start=None if name in BASELINES else train(names),
-            fields=(("personalize.optimizer.learning_rate", rate),),
-        )
-        for rate in PERSONALIZATION_RATES
-    )
+    start = None if name in BASELINES else train(names)
+    run = Run("profit_personalize", f"{names},{regime},validation", start)
+    rates = {"personalize.optimizer.learning_rate": PERSONALIZATION_RATES}
     line = f"{(TITLES | BASELINES)[name]} - {'High' if regime == 'high' else 'Low'} Computation"
-    return Choice(line, PARTITIONS[partition], grid, ("local", "global_kept"))
+    return Choice(line, PARTITIONS[partition], run, rates, ("local", "global_kept"))
 
 
 def search(title: str, claim: str, *choices: Choice, within: str = "") -> Experiment:
@@ -65,13 +59,14 @@ TABLES = {
         STAGE1,
         "Learning rates of training",
         "Profit, Appendix C and Table 2: chosen by the score of a global set of the validation clients. Of rates that "
-        "this score hardly tells apart, the one that trains best is chosen here.",
+        "this score hardly tells apart, the one that trains best is chosen here. Server's rate, client's rate; "
+        "centralized training has one rate, and no partition.",
     ),
     "table3": (
         STAGE2,
         "Learning rates of personalization",
         "Profit, Section 4, Appendix C and Table 3: the best local score with the least loss of global score, on the "
-        "validation clients.",
+        "validation clients. Centralized training and random starts are searched on clients of HHF-SNI alone.",
     ),
 }
 EXPERIMENTS = {

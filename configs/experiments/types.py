@@ -1,13 +1,14 @@
 """What an experiment is made of."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 TUNING_SEED = 1000  # of searches for learning rates: none of those that effects are measured with
-# Wall time of an experiment divided by its runs, with --jobs=2 on two CPU cores, compiling included; what --list
-# expects: the demo, 281 s of 12 runs. By scale, where it has been measured.
-SECONDS_A_RUN = {"tiny": 23}
+# What a scale's config file may say of searches: names -> field -> the values that are tried. What stands at several
+# names holds where all of them are a run's.
+Searched = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,28 @@ class Effect:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several runs, chosen on validation clients: the highest in the first measure.
+    """One of a run's settings, chosen on validation clients: the highest in the first measure.
 
-    With a second measure: of the runs within 5 % of the highest, the one that is highest there.
+    With a second measure: of the settings within 5 % of the highest, the one that is highest there.
     """
 
     line: str  # where it stands in the paper's table
     column: str
-    runs: tuple[Run, ...]
+    run: Run
+    rates: Mapping[str, Sequence[float]]  # field -> the values that are tried, each with each of the other fields'
     measures: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """A run for each setting, the last field fastest."""
+        grid = itertools.product(*self.rates.values())
+        return tuple(replace(self.run, fields=tuple(zip(self.rates, point, strict=True))) for point in grid)
+
+    def at(self, searched: Searched) -> Self:
+        """The choice among the rates of a scale; where the scale names none, among its own."""
+        named = [fields for names, fields in searched.items() if {*names.split(",")} <= {*self.run.names.split(",")}]
+        rates = {field: rates for fields in named for field, rates in fields.items() if field in self.rates}
+        return replace(self, rates={**self.rates, **rates})
 
 
 @dataclass(frozen=True)
@@ -75,10 +89,16 @@ class Experiment:
     figure: Figure | None = None
     own_seeds: tuple[int, ...] = ()  # whatever number of seeds is asked for
     within: str = ""  # the experiment that holds all of this one's runs; "all" leaves this one out
+    by_name: bool = False  # done by its name alone; "all" leaves it out
 
     def seeds(self, count: int) -> tuple[int, ...]:
         """The seeds that it is run with where effects are wanted over so many."""
         return self.own_seeds or tuple(range(count))
+
+    @property
+    def in_all(self) -> bool:
+        """Whether "all" stands for it too."""
+        return not (self.within or self.by_name)
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -29,6 +29,16 @@ SETTINGS = {
     "few,low": {"personalize.epochs": 12, "personalize.evaluate_every": 3},
     "l2": {"personalize.l2": 0.1},
     "length20": {"row_widths": (96,)},
+    "validation": {"personalize.clients": 4, "personalize.evaluate_every": 5},  # a search asks for the last point
+}
+# Rates that searches try, names -> field -> rates: the above and, in stage 1, all that the paper's Table 2 holds.
+SERVER, CLIENT = "server_optimizer.learning_rate", "client_optimizer.learning_rate"
+SEARCHED = {
+    "fed_avg_adam": {SERVER: (0.1, 1.0), CLIENT: (0.1, 1.0)},
+    "fed_avg_sgd": {SERVER: (0.1, 1.0), CLIENT: (1.0, 10.0)},
+    **{name: {SERVER: (0.01, 0.1, 1.0)} for name in ("fed_sgd", "fed_sgd_lb", "centralized")},
+    "high": {"personalize.optimizer.learning_rate": (10**-1.5, 0.1, 10**-0.5)},
+    "low": {"personalize.optimizer.learning_rate": (0.1, 10**-0.5, 1.0)},
 }
 
 

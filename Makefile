@@ -2,6 +2,7 @@
 #
 #   make demo    both papers on the embedded model and corpus   make lint     style and import contract
 #   make test    lint, doctests and tests                       make clean    remove caches, builds and .venv
+#   make kill    launchers killed at random moments, at length
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -9,11 +10,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean venv
+.PHONY: help demo test kill lint clean venv
 
 help:
 	@echo "make demo    both papers on the embedded model and corpus, with figures and a table"
 	@echo "make test    lint, import contract, doctests, tests (WORKERS=2 processes; PYTEST_ARGS for more)"
+	@echo "make kill    launchers killed at random moments, KILLS=10 times each, and jobs of several processes"
 	@echo "make lint    ruff check, ruff format --check, import contract"
 	@echo "make venv    create $(VENV) with the pinned dependencies"
 	@echo "make clean   remove $(VENV), caches and build output"
@@ -32,6 +34,10 @@ demo: venv
 
 test: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
+
+KILLS ?= 10
+kill: venv
+	PROFIT_KILLS=$(KILLS) $(BIN)/python -m pytest -q -s -m 'slow or not slow' tests/test_killed.py tests/test_hosts.py
 
 lint: venv
 	$(BIN)/ruff check .

@@ -66,6 +66,10 @@ def run(main: Main) -> NoReturn:
             _fail(str(error))
         except OSError as error:  # a disk that is full, a folder that is not ours
             _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except RuntimeError as error:
+            if "Unable to initialize backend" not in str(error):
+                raise
+            _fail(f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')} is not there: {str(error).splitlines()[0]}")
         except Preempted as stop:
             print(f"stopped by SIGTERM {stop}, and saved; the same command goes on from there", file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)

@@ -26,8 +26,8 @@ def mesh(text: str = "clients:-1", devices: Sequence[jax.Device] | None = None) 
     Raises:
       InputError: another axis, one given twice, a size that is not a number, or sizes that the devices do not fit.
 
-    >>> mesh("clients:-1", jax.devices()[:1]).shape
-    OrderedDict({'clients': 1, 'model': 1})
+    >>> dict(mesh("clients:-1", jax.devices()[:1]).shape)
+    {'clients': 1, 'model': 1}
     """
     devices = jax.devices() if devices is None else devices
     sizes = axis_sizes(text, len(devices))

@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,10 +67,11 @@ def run(main: Main) -> NoReturn:
             _fail(str(error))
         except OSError as error:  # a disk that is full, a folder that is not ours
             _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        except RuntimeError as error:
-            if "Unable to initialize backend" not in str(error):
+        except (AssertionError, RuntimeError) as error:
+            if Path(traceback.extract_tb(error.__traceback__)[-1].filename).name != "xla_bridge.py":
                 raise
-            _fail(f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')} is not there: {str(error).splitlines()[0]}")
+            asked = os.environ.get("JAX_PLATFORMS", "")
+            _fail(f"JAX finds no devices with JAX_PLATFORMS={asked}; unset it to take what there is. {error}".strip())
         except Preempted as stop:
             print(f"stopped by SIGTERM {stop}, and saved; the same command goes on from there", file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)

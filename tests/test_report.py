@@ -20,7 +20,7 @@ from tests.plots.fakes import client_line, round_line, write_perfit, write_run
 ROOT = Path(__file__).parents[1]
 PROFIT, PERFIT = "profit/observation3_hhf", "perfit/table2_pathological"
 TUNING, FIGURE, DATA = "profit/tuning_fed_sgd_hhf", "perfit/figure7", "profit/table1"
-SGD = "profit_personalize/hhf-fed_avg_sgd-high"
+SGD = "profit_personalize/hhf-fed_avg_sgd-high/seed0+1"
 FAILED = "profit_personalize/hhf-fed_sgd-high/seed1"
 DAMAGED = "perfit_train/dolly-pathological-perfit-r16/seed0"
 VOID = {"br", "img", "input", "link", "meta"}
@@ -220,9 +220,9 @@ def test_the_numbers_of_a_run_are_those_recorded(read):
     assert numbers["mean"] == {"local": [0.05, 0.25], "global": [0.4, 0.4]}
     assert [(line["seed"], line["client"]) for line in numbers["clients"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert numbers["clients"][2]["local"] == [0.1, 0.3]
-    fit = read.numbers["perfit_train/dolly-pathological-fit"]
+    fit = read.numbers["perfit_train/dolly-pathological-fit/seed0+1"]
     assert fit["mean"] == {"perplexity": [12.0, 3.25]}
-    assert [line["seed"] for line in read.numbers[DAMAGED.removesuffix("/seed0")]["clients"]] == [1, 1]
+    assert [line["seed"] for line in read.numbers[f"{DAMAGED}+1"]["clients"]] == [1, 1]
 
 
 def test_every_chart_has_sources_for_its_runs_and_no_numbers(read):

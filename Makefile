@@ -1,8 +1,8 @@
 # Needs only make and Python >= 3.11; everything else is installed into .venv.
 #
 #   make demo    both papers on the embedded model and corpus   make lint     style and import contract
-#   make test    lint, doctests and tests                       make clean    remove caches, builds and .venv
-#   make kill    launchers killed at random moments, at length
+#   make test    lint, doctests and tests                       make fuzz     thousands of damaged files
+#   make clean   remove caches, builds and .venv                make kill     launchers killed at random moments
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -10,12 +10,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kill lint clean venv
+.PHONY: help demo test fuzz kill lint clean venv
 
 help:
 	@echo "make demo    both papers on the embedded model and corpus, with figures and a table"
 	@echo "make test    lint, import contract, doctests, tests (WORKERS=2 processes; PYTEST_ARGS for more)"
 	@echo "make kill    launchers killed at random moments, KILLS=10 times each, and jobs of several processes"
+	@echo "make fuzz    reads thousands of damaged files of every kind (PYTEST_ARGS for more)"
 	@echo "make lint    ruff check, ruff format --check, import contract"
 	@echo "make venv    create $(VENV) with the pinned dependencies"
 	@echo "make clean   remove $(VENV), caches and build output"
@@ -38,6 +39,9 @@ test: lint
 KILLS ?= 10
 kill: venv
 	PROFIT_KILLS=$(KILLS) $(BIN)/python -m pytest -q -s -m 'slow or not slow' tests/test_killed.py tests/test_hosts.py
+fuzz: venv
+	PROFIT_FUZZ=long $(BIN)/python -m pytest -q tests/fuzz $(PYTEST_ARGS)
+
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """The adapter that a person names: by a training run's workdir, or by a Hugging Face PEFT folder."""
 
-import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from profit_jax.adapters import check_fits, load_peft, lora
 from profit_jax.adapters.peft import CONFIG
 from profit_jax.errors import InputError
 from profit_jax.experiment import read_checkpoint
+from profit_jax.plots.records import read_config
 from profit_jax.typing import Adapter
 
 
@@ -35,7 +36,7 @@ def named(source: str, model: pj.Backbone, client: int | None = None) -> Named:
     Raises:
       InputError: no such adapter, one of another model, or it is not clear whose is meant.
     """
-    if (Path(source) / CONFIG).exists():
+    if os.path.exists(Path(source) / CONFIG):
         shared = Named(load_peft(source, model), "the adapter of a PEFT folder")
         return _shared(source, client, shared)
     config = run_config(source)
@@ -56,13 +57,8 @@ def named(source: str, model: pj.Backbone, client: int | None = None) -> Named:
 def run_config(workdir: str) -> Mapping[str, Any]:
     """The config of a training run."""
     file = Path(workdir) / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{workdir} is neither the workdir of a training run nor a PEFT folder") from None
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error})") from None
-    if not isinstance(config, dict) or config.get("stage") not in ("train", "personalize", "perfit"):
+    config = read_config(file) if os.path.exists(file) else {}
+    if config.get("stage") not in ("train", "personalize", "perfit"):
         raise InputError(f"{workdir} is neither the workdir of a training run nor a PEFT folder")
     return config
 

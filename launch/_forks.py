@@ -89,7 +89,9 @@ def log_of(logs: Path, name: str) -> Path:
 
 def last_error(log: Path) -> str:
     """What a launcher's log says went wrong, or nothing."""
-    errors = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("error: ")]
+    errors = [
+        line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.startswith("error: ")
+    ]
     return errors[-1].removeprefix("error: ") if errors else ""
 
 

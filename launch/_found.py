@@ -54,8 +54,9 @@ class Found:
 
     def done(self, run: Run) -> list[tuple[int, Path]]:
         """The seeds with which a run has been done, and their folders."""
-        folders = [file.parent for file in (self.workdir / run.name).glob(f"seed[0-9]*/{_runs.DONE}")]
-        return sorted((int(folder.name.removeprefix("seed")), folder) for folder in folders)
+        folders = [file.parent for file in (self.workdir / run.name).glob(f"seed*/{_runs.DONE}")]
+        seeds = {folder: re.fullmatch(r"seed(\d{1,18})", folder.name, re.ASCII) for folder in folders}
+        return sorted((int(seed[1]), folder) for folder, seed in seeds.items() if seed)  # others are not of a run
 
     def missing(self, name: str) -> Iterator[Problem]:
         """The runs of an experiment that have not been done, and its figures that have not been drawn."""
@@ -81,7 +82,7 @@ class Found:
                 try:
                     self._read[run][seed] = records.open_run(folder, run.name)
                     if (folder / "environment.json").exists():
-                        self.environments.append(records.read_json(folder / "environment.json"))
+                        self.environments.append(records.read_environment(folder / "environment.json"))
                 except InputError as error:
                     self.note(run, self.problem(self.short(folder), error))
         return [self._read[run][seed] for seed in seeds if seed in self._read[run]]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from profit_jax.errors import InputError
 from profit_jax.experiment.preemption import Preempted
@@ -101,7 +101,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         for path in _config_files(argv):
             if not Path(path).is_file():
                 raise InputError(f"--config: no such file: {path}")
-        return flags.FLAGS(argv)
+        left = flags.FLAGS(argv)
+        if "config" in flags.FLAGS and not isinstance(flags.FLAGS["config"].value, ConfigDict | None):
+            raise InputError("--config: the file's get_config() must return a ConfigDict")
+        return left
     except (AttributeError, KeyError) as error:
         _fail(_explain_field(argv, error))
     except SyntaxError as error:
@@ -110,6 +113,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # A config file that raises is reported with its traceback, of which the last line says what is wrong.
         _fail(f"{lines[0]} {lines[-1]}" if "Traceback" in str(error) else " ".join(lines))
+    except Exception as error:  # a config file is a program: it can raise anything
+        _fail(f"--config: {type(error).__name__}: {error}")
 
 
 def _config_files(argv: Sequence[str]) -> list[str]:
@@ -149,5 +154,5 @@ def _is_ours(module: Path) -> bool:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {InputError(message)}", file=sys.stderr)
     sys.exit(2)

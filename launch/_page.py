@@ -153,7 +153,7 @@ def picture(file: Path, caption: str) -> Picture:
         with Image.open(file) as image:
             image.save(packed, "webp", lossless=True)
             width, height = image.size
-    except OSError:  # PIL's, for what is no image
+    except Exception:  # PIL's, for what is no image: they have no type in common
         raise InputError(f"{file}: no image that can be read") from None
     uri = f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode()}"
     return Picture(uri, width, height, caption)

@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -14,6 +15,7 @@ from launch._found import Found, Problem, open_workdir
 from launch._page import Cell, Curves, Page, Picture, Section, Spread, Table, number, picture
 from launch._summary import Row
 from profit_jax.errors import InputError
+from profit_jax.files import read_text
 from profit_jax.plots import effects, interactive, labels, measures, style
 
 OUTCOMES = ("as the paper says", "otherwise", "not told apart", "no interval")
@@ -90,14 +92,15 @@ def section(found: Found, name: str, data: Mapping[str, Any]) -> Section:
     damaged = [problem for run in experiment.runs for problem in found.problems.get(run, ())]
     problems, pictures, tables = [*found.missing(name), *damaged], [], []
     folder = found.workdir / "figures" / name
-    for file in sorted(folder.glob("*.png"), key=place):
-        try:
-            pictures.append(illustration(file))
-        except InputError as error:
-            problems.append(found.problem(found.short(file), error))
     if rows:
         tables = choices(rows) if experiment.choices else [differences(rows, len(found.seeds(name)))]
-    written = [tabulated(file) for file in sorted(folder.glob("*.csv"))]
+    written: list[Table] = []
+    drawn = [(pictures, illustration, file) for file in sorted(folder.glob("*.png"), key=place)]
+    for shown, read, file in (*drawn, *((written, tabulated, file) for file in sorted(folder.glob("*.csv")))):
+        try:
+            shown.append(read(file))
+        except InputError as error:
+            problems.append(found.problem(found.short(file), error))
     tables = [*written, *tables] if experiment.choices else [*tables, *written]
     return Section(
         anchor=anchor(name),
@@ -160,8 +163,11 @@ def illustration(file: Path) -> Picture:
 
 def tabulated(file: Path) -> Table:
     """A table that launch/plot.py has written."""
-    with file.open(newline="", encoding="utf-8") as lines:
-        head, *rows = csv.reader(lines)
+    text = read_text(file)
+    try:
+        head, *rows = csv.reader(io.StringIO(text, newline=""))
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{file}: no table that can be read ({error})") from None
     return Table(TABLES.get(file.stem, ""), head, [[cell(text) for text in row] for row in rows])
 
 

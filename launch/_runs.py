@@ -23,6 +23,7 @@ from configs.experiments import Experiment, Run
 from launch._forks import Forks
 from launch._main import arguments_of
 from profit_jax.errors import InputError
+from profit_jax.files import read_object, write_whole
 
 DONE = "done.json"
 
@@ -144,10 +145,11 @@ def is_done(job: Job, workdir: Path) -> bool:
     file = workdir / job.name / DONE
     if not file.exists():
         return False
-    try:
-        before = dict(leaves(json.loads(file.read_text(encoding="utf-8"))["made_of"]))
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{file} is damaged ({error}); remove {file.parent} to do that run again") from None
+    again = f"remove {file.parent} to do that run again"
+    made_of = read_object(file, again).get("made_of")
+    if not isinstance(made_of, dict):
+        raise InputError(f"{file}: 'made_of' is missing or damaged; {again}")
+    before = dict(leaves(made_of))
     now = dict(leaves(job.made_of))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
@@ -174,7 +176,7 @@ def do(jobs: Sequence[Job], workdir: Path, forks: Forks) -> tuple[set[str], dict
         reason = forks(job.name, job.arguments)
         if not reason:
             done = {"command": shlex.join(["python", *job.arguments]), "made_of": job.made_of}
-            (workdir / job.name / DONE).write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+            write_whole(workdir / job.name / DONE, json.dumps(done, indent=1) + "\n")
         with lock:
             bar.write(f"{job.name}: {reason or f'{time.perf_counter() - started:.0f} s'}")
             bar.update()

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 from configs.experiments import EXPERIMENTS, Choice, Effect, Experiment
 from launch._runs import folder
 from launch._tables import write_csv
+from profit_jax.checks import all_are, has, is_count, is_number, is_text
 from profit_jax.errors import InputError
+from profit_jax.files import read_lines, write_whole
 from profit_jax.plots import effects, labels, measures, records
 
 Row = dict[str, Any]
@@ -38,8 +40,8 @@ def write(workdir: Path, new: Sequence[Row]) -> str:
     """
     names = {row["experiment"] for row in new}
     kept = [row for row in read(workdir) if row["experiment"] in EXPERIMENTS.keys() - names]
-    (workdir / FILE).write_text("".join(json.dumps(row) + "\n" for row in (*kept, *new)), encoding="utf-8")
-    (workdir / "effects.md").write_text(report((*kept, *new)), encoding="utf-8")
+    write_whole(workdir / FILE, "".join(json.dumps(row) + "\n" for row in (*kept, *new)))
+    write_whole(workdir / "effects.md", report((*kept, *new)))
     for name in names:
         if len(EXPERIMENTS[name].choices) > 1:
             write_csv(chosen(_of(name, new)), workdir / "figures" / name / f"{CHOSEN}.csv")
@@ -53,10 +55,58 @@ def read(workdir: Path) -> list[Row]:
       InputError: a damaged file.
     """
     file = workdir / FILE
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); remove it") from None
+    rows = read_lines(file, "remove it").objects if file.exists() else {}
+    for number, row in rows.items():
+        experiment = EXPERIMENTS.get(str(row.get("experiment")))
+        kinds = (_is_choice if experiment.choices else _is_effect,) if experiment else (_is_effect, _is_choice)
+        if not any(is_kind(row) for is_kind in kinds):
+            raise InputError(f"{file}, line {number}: no row of an experiment; remove it")
+    return [*rows.values()]
+
+
+def _is_estimate(value: Any) -> bool:
+    """Whether this is an `effects.Estimate`: a mean, if there is one, and both ends of its interval or neither."""
+    numbers = isinstance(value, dict) and [value.get(name) for name in effects.Estimate._fields]
+    return bool(numbers) and (all(map(is_number, numbers)) or (numbers[1:] == [None] * 2 and _is_mean(numbers[0])))
+
+
+def _is_mean(value: Any) -> bool:
+    return value is None or is_number(value)
+
+
+def _is_side(value: Any) -> bool:
+    return _is_estimate(value) and has(run=is_text, values=all_are(is_number, list))(value)
+
+
+_has_effect = has(
+    experiment=is_text,
+    command=is_text,
+    label=is_text,
+    measure=is_text,
+    paper=("", *effects.AGREES).__contains__,
+    found=effects.FOUND.__contains__,
+    seeds=all_are(is_count, list),
+    a=_is_side,
+    b=_is_side,
+    difference=_is_estimate,
+)
+
+
+def _is_effect(row: Any) -> bool:
+    """Whether this is a row of an effect, with a value of each side for each seed."""
+    return _has_effect(row) and all(len(row[side]["values"]) == len(row["seeds"]) for side in "ab")
+
+
+_is_choice = has(
+    experiment=is_text,
+    command=is_text,
+    line=is_text,
+    column=is_text,
+    run=is_text,
+    fields=all_are(is_number),
+    values=all_are(is_number),
+    best=lambda value: isinstance(value, bool),
+)
 
 
 def report(rows: Sequence[Row]) -> str:

@@ -26,6 +26,7 @@ from launch import _adapters, _parts
 from launch._hosts import joined
 from launch._main import define_config, define_mesh, run
 from perfit_jax.space import resource_group
+from profit_jax import hosts
 from profit_jax.data import instructions, shares
 from profit_jax.data.examples import Example
 from profit_jax.errors import InputError
@@ -138,14 +139,14 @@ def modules(
         **shared,
     )
     record_parameters(masks, workdir)
-    similarity = masks.similarity()._asdict()
-    workdir.write("similarity.npz", lambda file: np.savez(file, **similarity))
+    workdir.write_arrays("similarity.npz", **masks.similarity()._asdict())
     workdir.keep("cohorts", lambda row: False)  # of a process that was stopped before the masks were there
     sent = [masks.bitmaps.shape[1]] * len(masks)  # a mask goes to the server once, as a bitmap
     workdir.append(
         "cohorts", {"round": 0, "clients": [*range(len(masks))], "bytes_up": sent, "bytes_down": [0] * len(sent)}
     )
-    workdir.write(file.name, masks.save)
+    if hosts.first():
+        masks.save(file)
     return masks
 
 
@@ -189,7 +190,7 @@ def group(config: ConfigDict, clients: int) -> np.ndarray:
 def record_parameters(masks: pf.Masks, workdir: pj.Workdir) -> None:
     """Writes how many parameters each client trains, and of how many."""
     counts = {"trainable": masks.owned.tolist(), "grid": masks.space.size, "rank": masks.space.rank}
-    workdir.write("parameters.json", lambda file: file.write_text(json.dumps(counts) + "\n", encoding="utf-8"))
+    workdir.write("parameters.json", json.dumps(counts) + "\n")
 
 
 def report(config: ConfigDict, masks: pf.Masks, workdir: pj.Workdir, shapes: int) -> None:

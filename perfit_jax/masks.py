@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +12,7 @@ import numpy as np
 
 from perfit_jax.space import Space
 from profit_jax.errors import InputError
+from profit_jax.files import read_arrays, write_arrays
 from profit_jax.typing import Adapter
 
 
@@ -83,21 +82,25 @@ class Masks:
 
     def save(self, path: str | Path) -> None:
         """Writes the bitmaps; the LoRA they are about is a function of its seed."""
-        path = Path(path)
-        part = path.with_name(f"{path.stem}.part.npz")
-        np.savez_compressed(part, bitmaps=self.bitmaps, size=self.space.size)
-        part.replace(path)
+        write_arrays(Path(path), bitmaps=self.bitmaps, size=np.int64(self.space.size))
 
     @classmethod
     def load(cls, path: str | Path, adapter: Adapter) -> "Masks":
-        """Reads bitmaps over this LoRA."""
-        try:
-            with open(path, "rb") as opened, np.load(opened) as file:  # NumPy leaves a damaged file open
-                bitmaps, size = file["bitmaps"], int(file["size"])
-        except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{path}: not a file of masks ({error})") from None
+        """Reads bitmaps over this LoRA.
+
+        Raises:
+          InputError: a damaged file, bitmaps that are none, or masks over another LoRA.
+        """
+        bitmaps, size = read_arrays(path, ("bitmaps", "size")).values()
+        if size.shape or size.dtype.kind not in "iu":
+            raise InputError(f"{path}: 'size' is not a whole number")
         if size != Space.of(adapter).size:
             raise InputError(f"{path}: masks of {size} coordinates do not fit a LoRA of {Space.of(adapter).size}")
+        if bitmaps.dtype != np.uint8 or bitmaps.ndim != 2 or bitmaps.shape[1] != -(-size // 8):
+            found = f"{bitmaps.dtype} {[*bitmaps.shape]}"
+            raise InputError(f"{path}: bitmaps are {found}, not uint8 [clients, {-(-size // 8)}]")
+        if np.any(bitmaps[:, -1] & (2 ** (-size % 8) - 1)):  # else a client would own what is no coordinate
+            raise InputError(f"{path}: bitmaps own coordinates beyond the last, {size - 1}")
         return cls(adapter, bitmaps)
 
 

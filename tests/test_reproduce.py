@@ -248,7 +248,7 @@ def test_another_run_in_a_folder_is_named_before_anything_is_started(tmp_path):
         with pytest.raises(InputError, match=f"hhf-fed_sgd/seed0 holds a run with another {field}"):
             _runs.do(jobs, tmp_path, forks)
     (tmp_path / PERSONALIZE.name / "seed0" / _runs.DONE).write_text("{")
-    with pytest.raises(InputError, match=r"done\.json is damaged"):
+    with pytest.raises(InputError, match=r"done\.json: not JSON"):
         _runs.do(_runs.plan([(TRAIN, 0), (PERSONALIZE, 0)], options(tmp_path)), tmp_path, forks)
     assert not forks.called
 

@@ -12,12 +12,11 @@ from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.flax import load_file
 from safetensors.numpy import save_file
 
 from profit_jax.adapters.lora import TARGETS, shape
 from profit_jax.errors import InputError
+from profit_jax.files import FLOATING, make_folder, open_tensors, read_object, write_whole
 from profit_jax.typing import Adapter, Array, Frozen
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -88,9 +87,9 @@ def save_peft(folder: str | Path, adapter: Adapter, backbone: Base, *, base_mode
     check_fits(adapter, backbone, "the adapter")
     fields, tensors = _prompt_out(adapter, backbone) if "prompt" in adapter else _lora_out(adapter, backbone)
     common = {"base_model_name_or_path": base_model, "inference_mode": True, "task_type": "CAUSAL_LM"}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(common | fields, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / CONFIG, json.dumps(common | fields, indent=2) + "\n")  # last: without it there is no adapter
     return folder
 
 
@@ -104,12 +103,12 @@ def load_peft(folder: str | Path, backbone: Base) -> Adapter:
         for what an adapter here cannot be.
     """
     folder = Path(folder)
-    config, tensors = _read_config(folder / CONFIG), _read_tensors(folder / WEIGHTS)
+    config, tensors = read_object(folder / CONFIG), _read_tensors(folder / WEIGHTS)
     kind, file = config.get("peft_type"), folder / CONFIG
     if kind not in ("PROMPT_TUNING", "LORA"):
         raise InputError(f"{file}: peft_type {kind!r} is not supported; supported: PROMPT_TUNING, LORA")
     for name, value in config.items():
-        if name not in _FREE and value and value not in _ONLY.get(name, ()):
+        if name not in _FREE and value and value not in [*_ONLY.get(name, ())]:
             raise InputError(f"{file}: {name} = {json.dumps(value)} is not supported")
     adapter = _prompt_in(folder, tensors) if kind == "PROMPT_TUNING" else _lora_in(folder, config, tensors, backbone)
     check_fits(adapter, backbone, str(folder))
@@ -168,7 +167,7 @@ def _lora_out(adapter: Adapter, backbone: Base) -> tuple[dict[str, Any], dict[st
 def _prompt_in(folder: Path, tensors: dict[str, Array]) -> Adapter:
     if {*tensors} != {_PROMPT}:
         raise InputError(f"{folder / WEIGHTS} holds {', '.join(sorted(tensors)) or 'nothing'}, not {_PROMPT} alone")
-    return {"prompt": tensors[_PROMPT].astype(jnp.float32)}
+    return {"prompt": tensors[_PROMPT]}
 
 
 def _lora_in(folder: Path, config: Mapping[str, Any], tensors: dict[str, Array], backbone: Base) -> Adapter:
@@ -184,10 +183,7 @@ def _lora_in(folder: Path, config: Mapping[str, Any], tensors: dict[str, Array],
             raise InputError(f"{file}: {missing[0]} is missing; a LoRA here has all layers of a target")
         _same_shapes(file, wanted[: len(modules)], left)
         _same_shapes(file, wanted[len(modules) :], left)
-        a, b = (
-            jnp.stack([left.pop(_tensor(module, factor)).T.astype(jnp.float32) for module in modules])
-            for factor in "AB"
-        )
+        a, b = (jnp.stack([left.pop(_tensor(module, factor)).T for module in modules]) for factor in "AB")
         factors[target] = {"a": a, "b": b if scale == 1 else scale * b}
     if left or not factors:
         raise InputError(f"{file}: {min(left, default='no tensor')} is not part of a LoRA on this model")
@@ -219,23 +215,18 @@ def _contiguous(values: Array) -> np.ndarray:
 
 def _number(folder: Path, config: Mapping[str, Any], name: str) -> float:
     value = config.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-        raise InputError(f"{folder / CONFIG}: {name} must be a positive number, not {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 2**31:
+        raise InputError(f"{folder / CONFIG}: {name} must be a positive number below 2**31, not {value!r}")
     return value
 
 
-def _read_config(file: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: not a readable adapter_config.json ({error})") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{file}: not a JSON object")
-    return config
-
-
 def _read_tensors(file: Path) -> dict[str, Array]:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{file}: not a readable safetensors file ({error})") from None
+    read: dict[str, Array] = {}
+    with open_tensors(file) as tensors:
+        for name in tensors.keys():  # noqa: SIM118 (not a dict)
+            if (dtype := tensors.get_slice(name).get_dtype()) not in FLOATING:
+                raise InputError(f"{file}: {name} has dtype {dtype}, not one of {', '.join(FLOATING)}")
+            read[name] = jnp.asarray(tensors.get_tensor(name).astype(np.float32))
+            if not jnp.isfinite(read[name]).all():
+                raise InputError(f"{file}: {name} holds numbers that are not finite")
+    return read

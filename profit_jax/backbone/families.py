@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from profit_jax.backbone import fields
 from profit_jax.backbone.config import BackboneConfig
-from profit_jax.backbone.fields import Fields, Piece, read_json
+from profit_jax.backbone.fields import Fields, Piece
 from profit_jax.errors import InputError
+from profit_jax.files import read_object
 
 
 class Third(NamedTuple):
@@ -80,7 +81,7 @@ GPT_NEOX: Names = {
 _SHARED = (
     fields.number("vocab_size", "vocabulary"),
     fields.number("hidden_size", "width"),
-    fields.number("num_hidden_layers", "layers"),
+    fields.LAYERS,
     fields.number("intermediate_size", "mlp_width"),
     fields.END_TOKENS,
 )
@@ -236,8 +237,9 @@ def read_config(folder: Path) -> BackboneConfig:
       InputError: names the field that is missing, malformed, or asks for what the decoder does not do.
     """
     file = Path(folder) / "config.json"
-    config, generation = read_json(file), file.with_name("generation_config.json")
-    ends = (read_json(generation) if generation.exists() else {}).get("eos_token_id", config.get("eos_token_id"))
+    config = read_object(file, "a model is a Hugging Face folder with a config.json")
+    generation = file.with_name("generation_config.json")
+    ends = (read_object(generation) if generation.exists() else {}).get("eos_token_id", config.get("eos_token_id"))
     return parse(file, {**config, "eos_token_id": ends})
 
 

@@ -5,7 +5,6 @@ pieces (`families`). A field that the file leaves out means what the family's co
 it means, where published folders do leave it out; otherwise it is missing.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from profit_jax.backbone.config import BackboneConfig, Rope
 from profit_jax.errors import InputError
 
 _REQUIRED = object()
+_MOST = {int: 2**31 - 1, float: 2**63}  # of whole numbers: what indices and shapes can hold
+_MOST_LAYERS = 10_000
 _LOCAL, _GLOBAL = "sliding_attention", "full_attention"
 
 
@@ -25,14 +26,21 @@ class Fields:
         self.file, self.values = file, values
 
     def number(self, name: str, kind: type = int, absent: Any = _REQUIRED) -> Any:
-        """A positive number; `absent` where there is none, or null."""
+        """A positive number, a whole one of less than 32 bits; `absent` where there is none, or null."""
         value = self.values.get(name)
         if value is None and absent is not _REQUIRED:
             return absent
-        whole = isinstance(value, int) and not isinstance(value, bool)
+        whole = isinstance(value, int) and not isinstance(value, bool) and value <= _MOST[kind]
         if not (whole or (kind is float and isinstance(value, float))) or not math.isfinite(value) or value <= 0:
             raise InputError(f"{self.file}: {name} must be a positive {kind.__name__}, not {value!r}")
         return kind(value)
+
+    def layers(self) -> int:
+        """The number of layers, of which other fields have one entry each."""
+        layers = self.number("num_hidden_layers")
+        if layers > _MOST_LAYERS:
+            raise InputError(f"{self.file}: num_hidden_layers must be at most {_MOST_LAYERS}, not {layers}")
+        return layers
 
     def count(self, name: str) -> int:
         """A whole number, which may be 0."""
@@ -131,6 +139,9 @@ def _read_heads(f: Fields) -> dict[str, Any]:
     }
 
 
+LAYERS = Piece(lambda f: {"layers": f.layers()}, lambda c: {"num_hidden_layers": c.layers})
+"""How many blocks there are."""
+
 HEADS = Piece(
     _read_heads,
     lambda c: {
@@ -159,7 +170,7 @@ ROOT_OF_WIDTH = Piece(lambda f: {"embedding_scale": f.number("hidden_size") ** 0
 def _read_end_tokens(f: Fields) -> dict[str, Any]:
     end = f.values.get("eos_token_id")
     end = [] if end is None else end if isinstance(end, list) else [end]
-    if not all(isinstance(token, int) for token in end):
+    if not all(isinstance(token, int) and not isinstance(token, bool) and 0 <= token <= _MOST[int] for token in end):
         raise InputError(f"{f.file.parent}: eos_token_id must be a token id or a list of them, not {end!r}")
     return {"end_tokens": tuple(end)}
 
@@ -170,7 +181,7 @@ END_TOKENS = Piece(_read_end_tokens, lambda c: {"eos_token_id": list(c.end_token
 
 def _one_window(f: Fields) -> dict[str, Any]:
     window = f.nullable("sliding_window")
-    return {"windows": () if window is None else (window,) * f.number("num_hidden_layers")}
+    return {"windows": () if window is None else (window,) * f.layers()}
 
 
 WINDOW = Piece(_one_window, lambda c: {"sliding_window": next(iter(c.windows), None)})
@@ -184,7 +195,7 @@ def windows(local: Callable[[Fields, int], bool], switch: str | None = None) -> 
     """
 
     def read(f: Fields) -> dict[str, Any]:
-        layers, types = f.number("num_hidden_layers"), f.values.get("layer_types")
+        layers, types = f.layers(), f.values.get("layer_types")
         off = switch is not None and not f.flag(switch, absent=False)
         if types is None:
             types = [_GLOBAL if off or not local(f, layer) else _LOCAL for layer in range(layers)]
@@ -229,7 +240,7 @@ def rope(
         if not isinstance(values, dict):
             raise InputError(f"{f.file}: {name} must be an object, not {values!r}")
         kind, known = values.get("rope_type", values.get("type", "default")), sorted({*_PARAMETERS, *_SCALING.values()})
-        if kind not in _KINDS:
+        if kind not in [*_KINDS]:
             raise InputError(f"{f.file}: rope type {kind!r} is not supported; supported: {', '.join(_KINDS)}")
         if unknown := sorted(values.keys() - known):
             raise InputError(f"{f.file}: {name}.{unknown[0]} is not supported; supported: {', '.join(known)}")
@@ -280,16 +291,3 @@ _SCALING = {
 }
 _TYPES = {"factor": float, "low_frequency_factor": float, "high_frequency_factor": float, "original_positions": int}
 _KINDS = {"default": (), "linear": ("factor",), "llama3": tuple(_SCALING)}
-
-
-def read_json(file: Path) -> dict:
-    """The JSON object that a file holds; an InputError names the file when it holds none."""
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file; a model is a Hugging Face folder with a config.json") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError, RecursionError) as error:
-        raise InputError(f"{file}: not readable as JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise InputError(f"{file}: must hold a JSON object")
-    return fields

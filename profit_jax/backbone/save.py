@@ -14,6 +14,7 @@ from profit_jax.backbone.families import FAMILIES, fields_of
 from profit_jax.backbone.tokenizer import Tokenizer
 from profit_jax.backbone.weights import source
 from profit_jax.errors import InputError
+from profit_jax.files import make_folder, write_whole
 from profit_jax.typing import Frozen
 
 
@@ -29,14 +30,14 @@ def save(folder: str | Path, config: BackboneConfig, frozen: Frozen, tokenizer: 
         raise InputError(
             "int8 weights are not saved: the folder they were loaded from says more; load without quantize"
         )
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; a model is written to a new folder")
     fields = fields_of(config) | {"torch_dtype": str(frozen["embedding"]["embedding"].dtype)}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     save_file(_tensors(config, frozen), folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
         tokenizer.inner.save_pretrained(folder)
+    write_whole(folder / "config.json", json.dumps(fields, indent=2) + "\n")  # last: without it there is no model
     return folder
 
 

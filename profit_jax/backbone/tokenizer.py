@@ -54,7 +54,9 @@ def load_tokenizer(folder: Path, config: BackboneConfig) -> Tokenizer | None:
         inner = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         start = _start(inner)
         spelled = _spelled(inner)
-    except Exception as error:  # the Rust tokenizers raise bare Exceptions on broken files
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # on broken files the Rust tokenizers raise bare Exceptions, or panic
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: the tokenizer is not readable ({type(error).__name__}: {reason})") from None
     ends = ([] if inner.eos_token_id is None else [inner.eos_token_id]) + list(config.end_tokens)

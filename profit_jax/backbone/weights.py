@@ -1,6 +1,7 @@
 """Frozen weights from Hugging Face safetensors files, tensor by tensor, into the stacked tree of the decoder."""
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,18 +12,17 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
-from safetensors import SafetensorError, safe_open
 
 from profit_jax import hosts
 from profit_jax.backbone.config import BackboneConfig
 from profit_jax.backbone.families import FAMILIES, Third
-from profit_jax.backbone.fields import read_json
 from profit_jax.backbone.quantize import quantized
 from profit_jax.errors import InputError
+from profit_jax.files import FLOATING, open_tensors, read_object
 from profit_jax.typing import Array, Frozen
 
-_FLOATING = ("F64", "F32", "F16", "BF16")
 _NAMED = 20  # errors named in one message
+_SHARD = re.compile(r"[\w. -]{1,240}\.safetensors", re.ASCII)  # no folder before it, nor too long for a system
 # What published files hold beside weights: rotary frequencies, which config.json defines, and causal masks.
 _NO_WEIGHTS = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
 
@@ -94,12 +94,12 @@ def _files(folder: Path, errors: list[str]) -> list[Path]:
     if single.exists():
         return [single]
     if index.exists():
-        shards = read_json(index).get("weight_map")
+        shards = read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             raise InputError(f"{index}: weight_map must be an object from tensor names to file names")
         names = sorted(set(shards.values()))
-        if outside := [name for name in names if Path(name).name != name]:
-            raise InputError(f"{index}: {outside[0]!r} is not a file name in this folder")
+        if outside := [name for name in names if not _SHARD.fullmatch(name)]:
+            raise InputError(f"{index}: {outside[0]!r} is not the name of a .safetensors file in this folder")
         errors += [f"file {name} is missing" for name in names if not (folder / name).exists()]
         return [folder / name for name in names if (folder / name).exists()]
     if files := sorted(folder.glob("*.safetensors")):
@@ -116,11 +116,7 @@ def _open(files: list[Path], stack: ExitStack, errors: list[str]) -> dict[str, A
     """Tensor name -> the open file that holds it."""
     tensors: dict[str, Any] = {}
     for file in files:
-        try:
-            # A mapped file's pages count as the process's memory until it is closed, so tensors are read.
-            opened = stack.enter_context(safe_open(file, framework="numpy", backend="pread"))
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{file}: not a readable safetensors file ({error})") from None
+        opened = stack.enter_context(open_tensors(file))
         for name in opened.keys():  # noqa: SIM118 (not a dict)
             if name in tensors:
                 errors.append(f"tensor {name} stands in two files")
@@ -136,8 +132,8 @@ def _mismatches(tensors: dict[str, Any], expected: dict[str, list[int]], config:
         found = tensors[name].get_slice(name)
         if found.get_shape() != shape:
             yield f"tensor {name} has shape {found.get_shape()}, not {shape}"
-        if found.get_dtype() not in _FLOATING:
-            yield f"tensor {name} has dtype {found.get_dtype()}, not one of {', '.join(_FLOATING)}"
+        if found.get_dtype() not in FLOATING:
+            yield f"tensor {name} has dtype {found.get_dtype()}, not one of {', '.join(FLOATING)}"
     head = source("head/kernel", config).names[0]
     for name in sorted(tensors.keys() - expected.keys()):
         tied = config.tied_embeddings and name == head  # some store the table twice

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from profit_jax.data.examples import Example
 from profit_jax.data.tasks import Task, read_task
 from profit_jax.errors import InputError
+from profit_jax.files import opened
 
 
 class Corpus(Sequence[Example]):
@@ -51,10 +52,7 @@ class Corpus(Sequence[Example]):
         for path in tqdm(list(files), desc="reading task files", unit="file", disable=None):
             task = read_task(path)
             for instance in task.instances:
-                try:
-                    record = json.dumps(instance, ensure_ascii=False).encode()
-                except UnicodeEncodeError:  # JSON can escape half a character
-                    raise InputError(f"{path}: instance {instance.id!r} has text that is not Unicode") from None
+                record = json.dumps(instance, ensure_ascii=False).encode()
                 self._texts.write(record)
                 offsets.append(offsets[-1] + len(record))
                 owners.append(len(tasks))
@@ -96,6 +94,6 @@ def fingerprint(files: Iterable[Path]) -> str:
     """A hash of the task files' names and content: two sources with the same one give the same data set."""
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with opened(path) as file:
             total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()

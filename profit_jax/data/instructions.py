@@ -15,18 +15,17 @@ import contextlib
 import csv
 import difflib
 import glob
+import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from profit_jax.data.examples import Example
 from profit_jax.errors import InputError
+from profit_jax.files import parse_json, read_lines, read_text
 from profit_jax.rng import generator
-
-if TYPE_CHECKING:
-    import datasets  # slow to import: functions that need it do
 
 
 class Columns(NamedTuple):
@@ -64,6 +63,13 @@ _ALIASES = {
     "category": ("category",),
 }
 _FORMATS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+
+
+class Table(NamedTuple):
+    """Rows as they were read, before anything is asked of them."""
+
+    rows: int
+    columns: Mapping[str, Sequence[Any]]  # name -> a value for each row, None where it has none
 
 
 class Instructions(NamedTuple):
@@ -133,7 +139,7 @@ def load(data: str, *, rows: int = 0, seed: int = 0, category: str = "") -> Inst
         else:
             dropped.append(row)
     if not examples:
-        raise InputError(f"{where}: none of the {len(table)} rows has both an instruction and a response")
+        raise InputError(f"{where}: none of the {table.rows} rows has both an instruction and a response")
     if dropped:
         warnings.warn(
             f"{where}: {len(dropped)} rows without an instruction or a response left out, the first is row "
@@ -146,33 +152,35 @@ def load(data: str, *, rows: int = 0, seed: int = 0, category: str = "") -> Inst
     return Instructions(tuple(examples), len(dropped), dropped[0] if dropped else None)
 
 
-def _embedded(category: str | None) -> datasets.Dataset:
-    import datasets
-
+def _embedded(category: str | None) -> Table:
     from profit_jax.data import tiny  # here, because its pretraining text is in this module's template
 
     if category is not None and category not in tiny.CATEGORIES:
         raise InputError(f"tiny:{category}: no such category; the embedded set has {', '.join(tiny.CATEGORIES)}")
-    rows = tiny.instructions()
-    return datasets.Dataset.from_list([row for row in rows if category in (None, row["category"])])
+    return _by_column([row for row in tiny.instructions() if category in (None, row["category"])])
 
 
-def _from_hub(name: str, published: Published) -> datasets.Dataset:
+def _by_column(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The values of each column that any of the rows has; None where a row has it not."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Table(len(rows), {name: [row.get(name) for row in rows] for name in names})
+
+
+def _from_hub(name: str, published: Published) -> Table:
     import datasets
 
     try:
         with _quiet():
-            return datasets.load_dataset(published.hub, published.config, split="train")
+            found = datasets.load_dataset(published.hub, published.config, split="train")
+            return Table(len(found), found.to_dict())
     except Exception as error:  # of the network, the hub, the cache or the file: they have no type in common
         reason = f"{published.hub} cannot be loaded from the hub ({_reason(error)})"
         raise InputError(f"{reason}: give a local file of it as '{name}:FILE'") from None
 
 
-def _from_file(path: Path, data: str) -> datasets.Dataset:
+def _from_file(path: Path, data: str) -> Table:
     """Reads a file whole and afresh: no cache is kept which a later change of the file could make stale."""
-    import datasets
-
-    if not path.is_file():
+    if not os.path.isfile(path):  # which a name that is too long is not
         name = data.partition(":")[0]
         if name in SETS:
             raise InputError(f"{data}: no such file; give one that exists, or {name!r} alone to fetch it from the hub")
@@ -181,23 +189,43 @@ def _from_file(path: Path, data: str) -> datasets.Dataset:
         raise InputError(f"{data}: neither a file that exists nor a known set; {known}")
     if not (kind := _FORMATS.get(path.suffix.lower())):
         raise InputError(f"{path}: cannot read {path.suffix!r} files; give one of {', '.join(_FORMATS)}")
-    if not (size := path.stat().st_size):
+    if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty")
+    return _by_column(_json_rows(path)) if kind == "json" else _columnar(path, kind)
+
+
+def _json_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON list, or of lines. Arrow's reader of JSON overflows the stack on deep nesting."""
+    text = read_text(path).lstrip()
+    if not text.startswith("["):
+        return [*read_lines(path).objects.values()]
+    rows = parse_json(text, str(path))
+    for row, value in enumerate(rows):
+        if not isinstance(value, dict):
+            raise InputError(f"{path}: row {row} (counted from 0) is not a JSON object")
+    return rows
+
+
+def _columnar(path: Path, kind: str) -> Table:
+    """A CSV or a parquet file."""
+    import datasets
+
     try:
         options: dict[str, Any] = {}
-        if kind == "json":
-            options["chunksize"] = size + 1  # after a first chunk of text, numbers would silently become text too
         if kind == "csv":  # all columns are text; a number is not to be read as one, nor "NA" as nothing
             with path.open(newline="", encoding="utf-8-sig") as lines:
                 header = next(filter(None, csv.reader(lines)), [])
+            if len({*header}) < len(header):
+                raise ValueError("two columns have one name")
             features = datasets.Features({column: datasets.Value("string") for column in header})
             options |= {"features": features, "na_filter": False, "index_col": False}
         with _quiet(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as cache:
             warnings.filterwarnings("error", message="Length of header")  # lines longer than a CSV file's header
             file = glob.escape(str(path))
-            return datasets.load_dataset(
+            found = datasets.load_dataset(
                 kind, data_files=file, split="train", cache_dir=cache, keep_in_memory=True, **options
             )
+            return Table(len(found), found.to_dict())
     except Exception as error:  # of `datasets`, pyarrow, pandas, csv or the system: they have no type in common
         raise InputError(f"{path}: cannot be read as {kind}: {_reason(error)}") from None
 
@@ -225,9 +253,9 @@ def _reason(error: Exception) -> str:
     return next(iter(str(cause).splitlines()), type(cause).__name__)
 
 
-def _columns(table: datasets.Dataset, published: Published | None, category: str, where: str) -> Columns:
+def _columns(table: Table, published: Published | None, category: str, where: str) -> Columns:
     """The set's columns, all of which the table has."""
-    there = table.column_names
+    there = [*table.columns]
     if published:
         columns = published.columns
     else:
@@ -244,20 +272,16 @@ def _columns(table: datasets.Dataset, published: Published | None, category: str
     return columns
 
 
-def _texts(table: datasets.Dataset, column: str, field: str, where: str) -> list[str]:
+def _texts(table: Table, column: str, field: str, where: str) -> list[str]:
     """A column's texts; empty where an input or category is absent."""
     if not column:
-        return [""] * len(table)
-    import datasets
-
-    values = list(table[column])
+        return [""] * table.rows
+    values = table.columns[column]
     if field in ("input", "category"):
         values = ["" if value is None else value for value in values]
     for row, value in enumerate(values):
         if not isinstance(value, str):
             found = "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
-            # A column of mixed types comes as decoded JSON, where the text "2" of an earlier row is a number as well.
-            later = "" if isinstance(table.features[column], datasets.Value) else " or a later one"
-            place = f"row {row}{later} (counted from 0), column {column!r}"
+            place = f"row {row} (counted from 0), column {column!r}"
             raise InputError(f"{where}: {place}: expected text, found {found}; write it as text or take the row out")
     return values

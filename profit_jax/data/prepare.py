@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from profit_jax.data import partition, statistics, store, tasks
+from profit_jax.data import metadata, partition, statistics, store, tasks
 from profit_jax.data.corpus import Corpus, fingerprint
 from profit_jax.data.partition import Partition
 from profit_jax.data.splits import TypeSplit, split_types
 from profit_jax.errors import InputError
+from profit_jax.files import make_folder
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,10 @@ def prepare(
     settings = Settings(chunk_size, split, seed, fingerprint(files))
     present = _present(root, settings)
     if missing := [name for name in dict.fromkeys(partitions) if name not in present]:
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{root}: {error.strerror}") from None
+        make_folder(root)
         _write(Corpus(files, root), data_dir, missing, settings)
-    written = {name: store.read_metadata(root / name / store.VERSION) for name in partition.PARTITIONS}
-    reports = {name: store.Report(**metadata["report"]) for name, metadata in written.items() if metadata}
+    written = {name: metadata.read(root / name / store.VERSION) for name in partition.PARTITIONS}
+    reports = {name: store.Report(**found["report"]) for name, found in written.items() if found}
     statistics.write(root / "statistics.json", {name: report.statistics for name, report in reports.items()})
     return {name: Prepared(root / name, name in present, reports[name]) for name in dict.fromkeys(partitions)}
 
@@ -90,8 +88,8 @@ def _present(root: Path, settings: Settings) -> set[str]:
     present = set()
     asked = asdict(settings)
     for name in partition.PARTITIONS:
-        if metadata := store.read_metadata(root / name / store.VERSION):
-            made = metadata["settings"]
+        if found := metadata.read(root / name / store.VERSION):
+            made = found["settings"]
             differing = [f"{key}={made[key]}, not {asked[key]}" for key in asked if made[key] != asked[key]]
             if made["source"] != settings.source:
                 differing = ["other task files"]
@@ -131,12 +129,12 @@ def _write(corpus: Corpus, data_dir: str | os.PathLike[str], partitions: list[st
             too_small=small,
             statistics=statistics.record(counted, corpus.tasks),
         )
-        metadata: dict[str, Any] = {
+        described: dict[str, Any] = {
             "settings": {"partition": name, **asdict(settings)},
             "report": asdict(report),
             "tasks": {task.name: task.description() for task in corpus.tasks},
         }
-        store.write(name, data_dir, corpus, clients, metadata)
+        store.write(name, data_dir, corpus, clients, described)
 
 
 def _too_small(chosen: TypeSplit, counts: dict[str, int], chunk_size: int) -> dict[str, int]:

@@ -6,6 +6,8 @@ Clients of different splits never share a task type: a test client is unseen in 
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 from profit_jax.errors import InputError
 from profit_jax.rng import generator
 
@@ -64,7 +66,8 @@ excluded=('Mathematics',))
         if len(rest) < 3:
             raise InputError(f"split 'random' needs at least 3 task types to draw from, found {len(rest)}")
         share = max(1, round(len(rest) / 10))
-        drawn = generator(seed, "task types").permutation(rest).tolist()
+        # As objects: NumPy's own strings end before a NUL.
+        drawn = generator(seed, "task types").permutation(np.array(rest, object)).tolist()
         test, validation = set(drawn[:share]), set(drawn[share : 2 * share])
     else:
         raise InputError(f"unknown split {method!r}: give one of {', '.join(METHODS)}")

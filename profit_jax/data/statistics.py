@@ -13,6 +13,7 @@ import numpy as np
 
 from profit_jax.data.partition import Partition
 from profit_jax.data.tasks import Task
+from profit_jax.files import write_whole
 
 CATEGORIES: dict[str, Callable[[Task], tuple[str, ...]]] = {
     "task_type": lambda task: task.categories,
@@ -106,7 +107,4 @@ def record(counts: Mapping[str, np.ndarray], tasks: Sequence[Task]) -> dict[str,
 
 def write(path: str | os.PathLike[str], partitions: Mapping[str, Any]) -> None:
     """Writes partition -> `record` as JSON, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(partitions, indent=2) + "\n")
-    os.replace(partial, path)
+    write_whole(Path(path), json.dumps(partitions, indent=2) + "\n")

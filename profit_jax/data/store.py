@@ -8,7 +8,6 @@ interrupted write never looks like a data set. `write` writes, `open` reads.
 
 import contextlib
 import io
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,14 +17,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
+from profit_jax.data import metadata as stored
 from profit_jax.data.examples import Example
 from profit_jax.data.partition import PARTITIONS, Partition
 from profit_jax.data.tasks import Task, descriptions
 from profit_jax.errors import InputError
+from profit_jax.files import opened
 
 VERSION = "1.0.0"
 _RECORDS_A_FILE = 1 << 17
@@ -58,10 +60,11 @@ class StoredClients:
     Args:
       records: the split's records, client after client.
       offsets: `[clients + 1]`; client c holds the records `offsets[c]` to `offsets[c + 1]`.
+      where: what errors name.
     """
 
-    def __init__(self, records: Records, offsets: Sequence[int]):
-        self._records = records
+    def __init__(self, records: Records, offsets: Sequence[int], where: str = "records"):
+        self._records, self._where = records, where
         self._offsets = np.array(offsets, np.int64)
         self.sizes = np.diff(self._offsets)
 
@@ -74,8 +77,15 @@ class StoredClients:
         return self.take(keys)
 
     def take(self, numbers: Sequence[int]) -> list[Example]:
-        """Examples by their number in the concatenation of all clients."""
-        return [decode(record) for record in self._records.__getitems__([int(number) for number in numbers])]
+        """Examples by their number in the concatenation of all clients.
+
+        Raises:
+          InputError: a damaged record.
+        """
+        try:
+            return [decode(record) for record in self._records.__getitems__([int(number) for number in numbers])]
+        except Exception as error:  # of ArrayRecord, of protobuf, of what a record lacks: they have no type in common
+            raise InputError(f"{self._where}: damaged records: {error}; prepare the partition again") from None
 
 
 @dataclass(frozen=True)
@@ -135,9 +145,7 @@ class Builder(tfds.core.DatasetBuilder):
         self.info.set_splits(tfds.core.SplitDict(written))
 
     def _write(self, split: str, order: np.ndarray) -> tfds.core.SplitInfo:
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=self.data_path, dataset_name=self.name, split=split, filetype_suffix="array_record"
-        )
+        template = _template(self.data_path, split)
         files = np.array_split(order, -(-len(order) // _RECORDS_A_FILE))
         size = 0
         with tqdm(total=len(order), desc=f"writing {self.builder_config.name} {split}", disable=None) as bar:
@@ -205,7 +213,7 @@ def open(path: str | os.PathLike[str]) -> FederatedSNI:
       The clients of each split, as `train`, `validation` and `test`; and the tasks' descriptions, by name, as `tasks`.
 
     Raises:
-      InputError: there is no prepared partition, or its metadata is damaged.
+      InputError: there is no prepared partition, its metadata is damaged, or its files hold other records.
 
     >>> import tempfile
     >>> from profit_jax.data import prepare, tiny
@@ -216,18 +224,12 @@ def open(path: str | os.PathLike[str]) -> FederatedSNI:
     (91, 40, 'Coreference Resolution')
     """
     folder = Path(path) / VERSION
-    metadata = read_metadata(folder)
+    metadata = stored.read(folder)
     if metadata is None:
         prepared = [name for name in PARTITIONS if (Path(path) / name / VERSION).is_dir()]
         hint = f"; open one of {', '.join(prepared)} in it" if prepared else "; launch/prepare_sni.py writes one"
         raise InputError(f"{path}: no prepared partition here{hint}")
-    builder = tfds.builder_from_directory(folder)
-    clients = {
-        split: StoredClients(
-            builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES), offsets
-        )
-        for split, offsets in metadata["clients"].items()
-    }
+    clients = {split: _clients(folder, split, offsets) for split, offsets in metadata["clients"].items()}
     return FederatedSNI(
         partition=metadata["settings"]["partition"],
         tasks=descriptions(metadata["tasks"], str(folder / "metadata.json")),
@@ -237,19 +239,26 @@ def open(path: str | os.PathLike[str]) -> FederatedSNI:
     )
 
 
-def read_metadata(folder: Path) -> dict[str, Any] | None:
-    """The metadata of a partition's version folder; None if there is no such folder.
-
-    Raises:
-      InputError: the folder is there, its metadata is not whole.
-    """
-    if not folder.is_dir():
-        return None
-    path = folder / "metadata.json"
+def _clients(folder: Path, split: str, offsets: Sequence[int]) -> StoredClients:
+    """A split's clients. Its files go by the names that `Builder` gives them: nothing stored can name others."""
+    template, again = _template(folder, split), f"delete {folder} and prepare it again"
+    paths = sorted(folder.glob(f"{Builder.name}-{split}.array_record-*"))
+    named = [Path(template.sharded_filepath(shard_index=i, num_shards=len(paths))) for i in range(len(paths))]
+    if not paths or paths != named:
+        raise InputError(f"{folder}: files with the records of {split} are missing; {again}")
+    for path in paths:
+        with opened(path, again):  # a file at all
+            pass
     try:
-        metadata = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged: {error}; delete {folder} and prepare it again") from None
-    if missing := {"settings", "report", "clients", "tasks"} - set(metadata):
-        raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; delete {folder} and prepare it again")
-    return metadata
+        records = ArrayRecordDataSource([os.fspath(path) for path in paths])
+    except Exception as error:  # of ArrayRecord
+        raise InputError(f"{folder}: the records of {split} are damaged: {error}; {again}") from None
+    if len(records) != offsets[-1]:
+        raise InputError(f"{folder}: {split} has {len(records)} records, not {offsets[-1]}; {again}")
+    return StoredClients(records, offsets, f"{folder}, {split}")
+
+
+def _template(folder: str | os.PathLike[str], split: str) -> tfds.core.ShardedFileTemplate:
+    return tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=Builder.name, split=split, filetype_suffix="array_record"
+    )

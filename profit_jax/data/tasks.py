@@ -7,7 +7,6 @@ Reference: Wang et al., Super-NaturalInstructions, EMNLP 2022, https://arxiv.org
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from profit_jax.errors import InputError
+from profit_jax.files import is_unicode, read_json
 
 _LISTS = {
     "Contributors": "contributors",
@@ -91,14 +91,16 @@ def task_files(folder: str | os.PathLike[str]) -> list[Path]:
     """The task files of a release, by name: `folder` holds them, or holds the folder `tasks` that does.
 
     Raises:
-      InputError: there is no such folder, or no `.json` file in it.
+      InputError: there is no such folder, no `.json` file in it, or one whose name is not Unicode.
     """
     folder = Path(folder)
-    tasks = folder / "tasks" if (folder / "tasks").is_dir() else folder
-    if not tasks.is_dir():
+    tasks = folder / "tasks" if os.path.isdir(folder / "tasks") else folder
+    if not os.path.isdir(tasks):  # which a name that is too long is not
         raise InputError(f"{folder}: no such folder; give the folder that holds the task files, or its parent")
     if not (files := sorted(tasks.glob("*.json"))):
         raise InputError(f"{tasks}: no task files (*.json) here; give the folder that holds them, or its parent")
+    if unnamed := [file for file in files if not is_unicode(file.name)]:  # the name becomes the task's
+        raise InputError(f"{str(unnamed[0])!r}: the file's name is not UTF-8; rename it")
     return files
 
 
@@ -108,12 +110,7 @@ def read_task(path: str | os.PathLike[str]) -> Task:
     Raises:
       InputError: the file is not UTF-8 JSON, lacks a field, has a field of another type, or an instance id twice.
     """
-    path = Path(path)
-    try:
-        fields = json.loads(path.read_bytes())
-    except ValueError as error:  # of the JSON, or of its UTF-8
-        raise InputError(f"{path}: not a JSON file: {error}") from None
-    return parse_task(path.stem, fields, str(path))
+    return parse_task(Path(path).stem, read_json(path), str(path))
 
 
 def parse_task(name: str, fields: Any, where: str) -> Task:

@@ -14,13 +14,16 @@ figures/        PNG and PDF
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from profit_jax import hosts
 from profit_jax.errors import InputError
 from profit_jax.experiment.environment import environment
+from profit_jax.files import make_folder, read_lines, read_object, write_arrays, write_whole
 
 _locks: dict[Path, int] = {}  # kept open: a process's lock goes with any file of that name that it closes
 
@@ -35,7 +38,7 @@ class Workdir:
     def _open(self, config: dict[str, Any]) -> None:
         file = self.path / "config.json"
         if file.exists():
-            begun = _read(file)
+            begun = read_object(file, "choose another --workdir")
             different = [name for name, value in _fields(config) if dict(_fields(begun)).get(name, ...) != value]
             different += [name for name, _ in _fields(begun) if name not in dict(_fields(config))]
             if different:
@@ -43,10 +46,10 @@ class Workdir:
         elif self.path.exists() and (not self.path.is_dir() or not _untouched(self.path)):
             raise InputError(f"{self.path} is not empty and holds no run; choose another --workdir")
         else:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # The environment first: a folder with a config is a run that has begun.
-            write_whole(self.path / "environment.json", _text(environment()))
-            write_whole(file, _text(config))
+            make_folder(self.path)
+            # The config last: a folder that has one is a run that has begun.
+            write_whole(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+            write_whole(file, json.dumps(config, indent=1) + "\n")
         _lock(self.path / "lock")
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
@@ -59,8 +62,7 @@ class Workdir:
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of `name`.jsonl; a last line that was cut off when the run was killed does not count."""
         file = self.path / f"{name}.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [*read_lines(file, appended=True).objects.values()] if file.exists() else []
 
     def keep(self, name: str, wanted: Any) -> None:
         """Rewrites `name`.jsonl with the rows for which `wanted(row)` holds: a resumed run drops what it does again."""
@@ -68,14 +70,19 @@ class Workdir:
         def rewrite() -> None:
             if (self.path / f"{name}.jsonl").exists():
                 kept = [json.dumps(row) + "\n" for row in self.rows(name) if wanted(row)]
-                self.write(f"{name}.jsonl", lambda file: file.write_text("".join(kept), encoding="utf-8"))
+                write_whole(self.path / f"{name}.jsonl", "".join(kept))
 
         hosts.by_first("records", rewrite)
 
-    def write(self, name: str, write: Callable[[Path], object]) -> None:
-        """Writes a file so that it is either not there or whole; `write(path)` makes it under another name."""
+    def write(self, name: str, text: str) -> None:
+        """Writes a file so that it is either as it was or whole."""
         if hosts.first():
-            write_whole(self.path / name, write)
+            write_whole(self.path / name, text)
+
+    def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Writes a NumPy archive, as `write` does a text."""
+        if hosts.first():
+            write_arrays(self.path / name, **arrays)
 
     @property
     def checkpoints(self) -> Path:
@@ -86,7 +93,7 @@ class Workdir:
 def _untouched(folder: Path) -> bool:
     """Whether a folder holds nothing, or only what a process that was stopped at once has left."""
     left = ("environment.json", "lock")
-    return all(file.name in left or file.name.startswith("part.") for file in folder.iterdir())
+    return all(file.name in left or file.name.endswith(".part") for file in folder.iterdir())
 
 
 def _lock(file: Path) -> None:
@@ -102,25 +109,7 @@ def _lock(file: Path) -> None:
 
 def _fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in config.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _fields(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); choose another --workdir") from None
-
-
-def _text(value: Any) -> Callable[[Path], object]:
-    return lambda file: file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def write_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file so that it is either not there or whole; `write(path)` makes it under another name."""
-    part = file.with_name(f"part.{file.name}")  # the ending stays: some writers add their own
-    write(part)
-    part.replace(file)

@@ -20,6 +20,7 @@ AGREES = {
     "not higher": {"lower", "not told apart"},
     "not lower": {"higher", "not told apart"},
 }
+FOUND = ("higher", "lower", "not told apart", "no interval")
 TOLERANCE = 0.05  # of the highest value: what counts as good as the best where a second measure decides
 
 

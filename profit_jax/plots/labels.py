@@ -8,8 +8,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from profit_jax.checks import is_count
 from profit_jax.errors import InputError
-from profit_jax.plots.records import Record, read_json
+from profit_jax.files import read_object
+from profit_jax.plots.records import Record, read_config
 
 OF_A_SEED = ("seed", "start")  # a local run starts from the FIT run with its seed
 
@@ -31,7 +33,7 @@ def of(workdirs: Sequence[Path]) -> list[str]:
     for index, folder in enumerate(workdirs):
         if not (folder / "config.json").exists():
             continue
-        config = read_json(folder / "config.json")
+        config = read_config(folder / "config.json")
         if config.get("stage") == "perfit":
             names[index] = _setting(folder, config)
             alike[names[index]].append(index)
@@ -53,13 +55,13 @@ def filled(label: str, config: Record) -> str:
     Raises:
       InputError: the config has no such field.
     """
-    fields = ConfigDict(config)
-    if "data" in fields:
-        fields.data = Path(fields.data).name
     try:
+        fields = ConfigDict(config)
+        if "data" in fields:
+            fields.data = Path(fields.data).name
         return label.format(**fields)
-    except (AttributeError, IndexError, KeyError, ValueError):
-        raise InputError(f"{label!r} names in braces what is no field of the run's config.json") from None
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+        raise InputError(f"{label!r} names in braces what is no such field of the run's config.json") from None
 
 
 def _setting(folder: Path, config: Record) -> str:
@@ -76,7 +78,10 @@ def _setting(folder: Path, config: Record) -> str:
         return "PerFIT " + " - ".join(f"{1 - value:g}" for value in sparsity)
     parameters = folder / "parameters.json"
     if parameters.exists():
-        return f"PerFIT R = {_need(read_json(parameters), 'rank', parameters)}"
+        rank = _need(read_object(parameters), "rank", parameters)
+        if not is_count(rank):
+            raise InputError(f"{parameters}: 'rank' is {rank!r}, not a whole number")
+        return f"PerFIT R = {rank}"
     return f"PerFIT R = {round(_need(config, 'rank', file) / (1 - sparsity[0]))}"
 
 

@@ -6,10 +6,7 @@ an `InputError` that names the file and the line. Where a resumed run wrote a re
 counts.
 """
 
-import json
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from profit_jax.checks import Check, is_count, is_number, is_text
 from profit_jax.errors import InputError
+from profit_jax.files import read_arrays, read_lines, read_object
 
 Record = Mapping[str, Any]
 
@@ -45,7 +44,8 @@ PERPLEXITY_FIELDS = ("round", "client", "group", "nll", "tokens", "perplexity")
 COUNTED = ("instances", "tasks", "task_types")  # of a client, in `statistics.json`
 STATISTICS = ("clients", *(name for column in COUNTED for name in (column, f"{column}_std")))
 POINTS = ("epoch", "average", "genie")
-OPTIONAL_NUMBERS = ("train_loss",)
+OPTIONAL_NUMBERS = ("train_loss", "validation_score")  # absent, or null
+COUNTS = ("round", "client", "epoch", "group", "clients")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def open_run(workdir: str | Path, label: str = "") -> Run:
       InputError: no `config.json`, or a damaged record.
     """
     folder = Path(workdir)
-    config = read_json(folder / "config.json")
+    config = read_config(folder / "config.json")
     path = folder / "clients.jsonl"
     clients = _read_if_there(path, CLIENT_FIELDS)
     for line in clients:
@@ -102,53 +102,65 @@ def open_run(workdir: str | Path, label: str = "") -> Run:
     )
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Reads a file that holds one JSON object.
+def read_config(path: str | Path) -> Record:
+    """Reads a run's `config.json`, of which figures ask only what is checked here; absent fields stay absent.
 
     Raises:
-      InputError: no such file, or not a JSON object.
+      InputError: as `read_object`, or a field that says what no run's config does.
     """
-    path = Path(path)
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return value
+    config = read_object(path)
+    for field, (right, what) in CONFIG.items():
+        if field in config and not right(config[field]):
+            raise InputError(f"{path}: {field!r} is {config[field]!r}, not {what}")
+    return config
 
 
-def read_lines(path: str | Path, fields: Iterable[str]) -> list[dict[str, Any]]:
-    """Reads a file of JSON objects, one a line.
+def read_environment(path: str | Path) -> Record:
+    """Reads `environment.json`: names and their texts or numbers.
+
+    Raises:
+      InputError: as `read_object`, or a value of another kind.
+    """
+    environment = read_object(path)
+    for name, value in environment.items():
+        if not is_text(value) and not is_number(value):
+            raise InputError(f"{path}: {name!r} is {value!r}, neither text nor a number")
+    return environment
+
+
+def _is_sparsity(value: Any) -> bool:
+    each = value if isinstance(value, list) else [value]
+    return bool(each) and all(is_number(one) and 0 <= one < 1 for one in each)
+
+
+CONFIG: Mapping[str, tuple[Check, str]] = {
+    "seed": (is_count, "a whole number"),
+    "rank": (lambda value: is_count(value) and value > 0, "a positive whole number"),
+    "sparsity": (_is_sparsity, "a share from 0 to below 1, or a list of them"),
+    "personalize": (lambda value: isinstance(value, dict), "an object"),
+    **dict.fromkeys(("stage", "method", "split", "data"), (is_text, "text")),
+}
+"""What a config's field must be: a check, and its words."""
+
+
+def read_records(path: str | Path, fields: Iterable[str]) -> list[dict[str, Any]]:
+    """Reads a file of records, a JSON object a line.
 
     Args:
       path: the file.
-      fields: what each line must hold; all but `point` are numbers, and `train_loss` may be null.
+      fields: what each line must hold; all but `point` are numbers, those of `COUNTS` whole ones from 0 on, and
+        `OPTIONAL_NUMBERS` may be null.
 
     Raises:
       InputError: no such file; a line that is not a JSON object (the last one excepted, which is left out with a
         warning); a line that lacks a field or holds something else than a number there.
     """
-    path = Path(path)
-    try:
-        lines = path.read_bytes().rstrip(b"\n").split(b"\n")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            if number < len(lines):
-                raise InputError(f"{path}, line {number}: not JSON: {error}") from error
-            if line:
-                warnings.warn(f"{path}, line {number}: the last line is damaged and left out", stacklevel=2)
-            break
+    lines = read_lines(path, appended=True)
+    if lines.torn:
+        warnings.warn(f"{path}, line {lines.torn}: the last line is damaged and left out", stacklevel=2)
+    for number, record in lines.objects.items():
         _check(record, fields, f"{path}, line {number}")
-        records.append(record)
-    return records
+    return [*lines.objects.values()]
 
 
 def read_divergences(path: str | Path) -> dict[str, dict[str, float]]:
@@ -158,10 +170,12 @@ def read_divergences(path: str | Path) -> dict[str, dict[str, float]]:
       InputError: no such file, not JSON, or a partition without them.
     """
     divergences = {}
-    for partition, statistics in read_json(path).items():
+    for partition, statistics in read_object(path).items():
         _check(statistics, (), f"{path}, {partition}")
         divergences[partition] = statistics.get("kl_divergence")
-        _check(divergences[partition], divergences[partition] or (), f"{path}, {partition}, kl_divergence")
+        where = f"{path}, {partition}, kl_divergence"
+        _check(divergences[partition], (), where)
+        _check(divergences[partition], divergences[partition], where)
     return divergences
 
 
@@ -172,7 +186,7 @@ def read_statistics(path: str | Path) -> dict[str, Record]:
       InputError: no such file, not JSON, or a partition without them.
     """
     table = {}
-    for partition, statistics in read_json(path).items():
+    for partition, statistics in read_object(path).items():
         where = f"{path}, {partition}"
         _check(statistics, ("clients",), where)
         table[partition] = {"clients": statistics["clients"]}
@@ -190,18 +204,7 @@ def read_similarity(path: str | Path) -> Similarity:
       InputError: no such file, no NumPy archive, an array that is missing, damaged or not square, or a distance that
         is not between 0 and 1.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file, np.load(file) as archive:  # NumPy leaves a damaged file open
-            missing = set(Similarity._fields) - set(archive.files)
-            arrays = {} if missing else {name: archive[name] for name in Similarity._fields}
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    # What NumPy raises on a file that is empty, cut, changed, or something else than an archive.
-    except (EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not an archive of NumPy arrays: {error}") from error
-    if missing:
-        raise InputError(f"{path}: no array {min(missing)!r}")
+    arrays = read_arrays(path, Similarity._fields)
     for name, array in arrays.items():
         if array.ndim != 2 or array.shape != arrays["first"].shape[:1] * 2:
             raise InputError(f"{path}: {name!r} has shape {list(array.shape)}, not [clients, clients]")
@@ -217,17 +220,19 @@ def _latest(lines: Iterable[Record], *key: str) -> tuple[Record, ...]:
 
 
 def _read_if_there(path: Path, fields: Iterable[str]) -> list[dict[str, Any]]:
-    return read_lines(path, fields) if path.exists() else []
+    return read_records(path, fields) if path.exists() else []
 
 
 def _check(record: Any, fields: Iterable[str], where: str) -> None:
     if not isinstance(record, dict):
         raise InputError(f"{where}: not a JSON object")
-    for field in fields:
-        if field not in record:
+    for field in (*fields, *OPTIONAL_NUMBERS):
+        if field not in record and field in fields:
             raise InputError(f"{where}: no field {field!r}")
-        value = record[field]
+        value = record.get(field)
         if field == "point" or (value is None and field in OPTIONAL_NUMBERS):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if field in COUNTS and not is_count(value):
+            raise InputError(f"{where}: {field!r} is {value!r}, not a whole number from 0 on")
+        if not is_number(value):
             raise InputError(f"{where}: {field!r} is {value!r}, not a number")

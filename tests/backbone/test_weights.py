@@ -120,7 +120,7 @@ def test_broken_index_is_named(index, tmp_path):
 
 
 def test_index_cannot_leave_the_folder(tmp_path):
-    with pytest.raises(InputError, match="not a file name in this folder"):
+    with pytest.raises(InputError, match=r"not the name of a \.safetensors file in this folder"):
         Backbone.load(broken_index(saved(tmp_path), {"weight_map": {"x": "../a.safetensors"}}))
 
 

@@ -200,7 +200,7 @@ def test_loading_is_silent_and_leaves_settings_as_they_were(tmp_path: Path, capf
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    assert f"{path}: cannot be read as " in refused(str(path))
+    assert refused(str(path)).startswith(str(path))
 
 
 def test_an_empty_file_and_other_formats_are_named(tmp_path: Path) -> None:
@@ -242,19 +242,21 @@ def test_a_bad_column_is_named_with_file_and_row(tmp_path: Path, suffix: str, ro
     assert words in line
 
 
-@pytest.mark.parametrize(("first", "row"), [("two", 1), ("2", 0)])
+@pytest.mark.parametrize("first", ["two", "2"])
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_a_number_among_texts_is_named_with_the_first_row_it_may_be_in(
-    tmp_path: Path, suffix: str, first: str, row: int
-) -> None:
-    """`datasets` reads the text "2" as a number too where the column has one."""
+def test_a_number_among_texts_is_named_with_its_row(tmp_path: Path, suffix: str, first: str) -> None:
     path = write(tmp_path / f"a{suffix}", [{**ROWS[0], "output": first}, {**ROWS[0], "output": 5}])
-    assert f"{path}: row {row} or a later one (counted from 0), column 'output': expected text" in refused(path)
+    assert f"{path}: row 1 (counted from 0), column 'output': expected text, found int '5'" in refused(path)
+
+
+def test_a_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", [{"instruction": "When?", "output": "2020-01-01"}])
+    assert load(path).examples[0].targets == ("2020-01-01",)
 
 
 def test_a_number_far_down_a_long_file_does_not_become_text(tmp_path: Path) -> None:
     rows = [{"instruction": "i" * 100_000, "output": "o"}] * 120 + [{"instruction": "i", "output": 5}]
-    assert "row 120 or a later one (counted from 0), column 'output'" in refused(write(tmp_path / "a.jsonl", rows))
+    assert "row 120 (counted from 0), column 'output'" in refused(write(tmp_path / "a.jsonl", rows))
 
 
 def test_a_sets_missing_column_is_named_with_those_there(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path: Path, torn: bytes
     ("line", "message"),
     [
         (b'{"round": 1, "lo', "line 2: not JSON"),
-        (b"", "line 2: not JSON"),
+        (b"\x00", "line 2: not JSON"),
         (b"[1, 2]", "line 2: not a JSON object"),
         (b'{"round": 1}', "line 2: no field 'loss'"),
         (json.dumps(round_line(1, loss="low")).encode(), "line 2: 'loss' is 'low', not a number"),
@@ -78,7 +78,7 @@ def test_an_unknown_evaluation_point_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_workdir_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"config\.json: No such file"):
+    with pytest.raises(InputError, match=r"config\.json: no such file"):
         records.open_run(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json: not JSON"):
@@ -166,5 +166,5 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"similarity\.npz: not an archive of NumPy arrays"):
             records.read_similarity(path)
-    with pytest.raises(InputError, match=r"none\.npz: No such file"):
+    with pytest.raises(InputError, match=r"none\.npz: no such file"):
         records.read_similarity(tmp_path / "none.npz")

@@ -70,10 +70,13 @@ def placed(tree: Tree, sharding: Sharding) -> Tree:
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
-    def place(leaf: np.ndarray) -> jax.Array:
-        return jax.make_array_from_callback(leaf.shape, sharding, lambda part: leaf[part])
+    def place(leaf: jax.Array | np.ndarray) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:  # on all processes' devices already
+            return jax.device_put(leaf, sharding)
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, lambda part: values[part])
 
-    return jax.tree.map(lambda leaf: place(np.asarray(leaf)), tree)
+    return jax.tree.map(place, tree)
 
 
 def gathered(tree: Tree) -> Tree:

@@ -30,6 +30,9 @@ extras = {
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
+    "plan": [
+        "libtpu==0.0.52"
+    ],  # to compile for TPUs that are not there; on a TPU, extra `tpu` has the one jax asks for
     "report": report,
     "dev": [
         *report,

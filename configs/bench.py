@@ -3,48 +3,12 @@
     python launch/bench.py --config=configs/bench.py [--config.adapter=lora]
 
 About a minute on two CPU cores. With `model` and `data_dir` the round is one of a prepared partition instead.
-`configs/bench.py:llama2_7b` and `:palm_8b` have the shapes of large models; PaLM's weights are not public, its
-architecture is (Chowdhery et al. 2022).
+`configs/bench.py:llama2_7b` and `:palm_8b` have the shapes of large models (configs/shapes.py).
 """
 
 from ml_collections import ConfigDict
 
-SHAPES = {
-    "small": {
-        "width": 288,
-        "layers": 6,
-        "heads": 6,
-        "key_value_heads": 6,
-        "head_width": 48,
-        "mlp_width": 768,
-        "vocabulary": 32_000,
-        "tied_embeddings": False,
-    },
-    "llama2_7b": {
-        "width": 4096,
-        "layers": 32,
-        "heads": 32,
-        "key_value_heads": 32,
-        "head_width": 128,
-        "mlp_width": 11_008,
-        "vocabulary": 32_000,
-        "tied_embeddings": False,
-    },
-    "palm_8b": {
-        "family": "palm",
-        "width": 4096,
-        "layers": 32,
-        "heads": 16,
-        "key_value_heads": 1,
-        "head_width": 256,
-        "mlp_width": 16_384,
-        "vocabulary": 256_000,
-        "tied_embeddings": True,
-        "norm": "layer",
-        "parallel": True,
-        "shared_norm": True,
-    },
-}
+from configs.shapes import SHAPES
 
 
 def get_config(shape: str = "small") -> ConfigDict:

@@ -101,12 +101,18 @@ def of_personalization(config: ConfigDict) -> tuple[int, int]:
 
 def of_perfit(config: ConfigDict) -> tuple[int, int]:
     """PerFIT or FIT: the search and the rounds."""
-    held = config.size or DOLLY // config.clients
-    test = round(config.test_fraction * held)
+    train, test = of_client(config)
     searched = config.pruning_epochs * config.clients if config.method == "perfit" else 0
     trained = config.rounds * config.clients_per_round * config.local_epochs
     evaluations = 1 + math.ceil(config.rounds / config.evaluate_every)
-    return (searched + trained) * (held - test), evaluations * config.clients * test
+    return (searched + trained) * train, evaluations * config.clients * test
+
+
+def of_client(config: ConfigDict) -> tuple[int, int]:
+    """A PerFIT client's training and test examples, on average."""
+    held = config.size or DOLLY // config.clients
+    test = round(config.test_fraction * held)
+    return held - test, test
 
 
 COSTS: dict[str, Callable[[ConfigDict], tuple[int, int]]] = {

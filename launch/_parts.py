@@ -1,5 +1,6 @@
 """What launchers build from a config: backbone, data, encoder, optimizers, layout."""
 
+from collections.abc import Callable
 from typing import Any
 
 from jax.sharding import Mesh
@@ -7,8 +8,11 @@ from ml_collections import ConfigDict
 
 import profit_jax as pj
 from profit_jax import optim
+from profit_jax.backbone import Rope
 from profit_jax.data.store import FederatedSNI
 from profit_jax.errors import InputError
+from profit_jax.federated import Algorithm
+from profit_jax.federated.algorithm import LossFunction
 
 
 def backbone(config: ConfigDict, mesh: Mesh | None = None) -> pj.Backbone:
@@ -35,9 +39,27 @@ def optimizer(fields: ConfigDict) -> Any:
     return optim.optimizer(fields.name, learning_rate=fields.learning_rate, **fields.get(fields.name, {}))
 
 
+def algorithm(config: ConfigDict) -> Callable[[LossFunction], Algorithm]:
+    """Loss -> algorithm, of the config's name and optimizers."""
+    server = optimizer(config.server_optimizer)
+    if config.algorithm == "fed_avg":
+        client = optimizer(config.client_optimizer)
+        return lambda loss: pj.fed_avg(loss, client_optimizer=client, server_optimizer=server)
+    if config.algorithm == "fed_sgd":
+        return lambda loss: pj.fed_sgd(loss, server_optimizer=server)
+    if config.algorithm == "centralized":
+        return lambda loss: pj.centralized(loss, optimizer=server)
+    raise InputError(f"unknown algorithm {config.algorithm!r}; known: fed_avg, fed_sgd, centralized")
+
+
 def setting(server: float, client: float) -> str:
     """The folder of one of several settings that differ in learning rates."""
     return f"server={server:g}-client={client:g}"
+
+
+def shape(fields: ConfigDict | dict[str, Any]) -> pj.BackboneConfig:
+    """The decoder of a shape of configs/shapes.py, with Llama's other numbers."""
+    return pj.BackboneConfig(**fields, norm_epsilon=1e-5, rope=Rope(10_000.0), end_tokens=(2,))
 
 
 def layout(config: ConfigDict, lanes: int) -> pj.Layout:

@@ -31,18 +31,18 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import profit_jax as pj
 from launch import _bench_aggregation, _parts
 from launch._main import define_config, define_mesh, run
-from profit_jax.backbone import Rope
+from launch._same_length import same_length
 from profit_jax.data.cohort import Plan, Planner
-from profit_jax.data.encode import Encoded, EncodedClients
+from profit_jax.data.encode import EncodedClients
 from profit_jax.errors import InputError
 from profit_jax.experiment.loop import Schedule, prompt_rows
+from profit_jax.experiment.plan import model_flops
 from profit_jax.federated.mesh import axis_sizes, over_clients
 from profit_jax.typing import Adapter
 
@@ -109,9 +109,7 @@ def timed(
         rounds.append(seconds(one_round))
         rates.append(matrix_rate(config.dtype))
     median = statistics.median(rounds)
-    labels = sum(int((block.label_weight > 0).sum()) for block in plan.cohort.batches)
-    useful = 4 * model.config.block_parameters * plan.real_positions
-    useful += 4 * model.config.vocabulary * model.config.width * labels
+    useful = model_flops(model.config, plan)
     around = [(before + after) / 2 for before, after in itertools.pairwise(rates)]
     return {
         "compile_seconds": round(first - median, 2),
@@ -156,7 +154,7 @@ def peak_memory() -> int:
 
 def random_model(config: ConfigDict, mesh: Mesh | None) -> pj.Backbone:
     """Random weights of the config's shape, on the mesh."""
-    shape = pj.BackboneConfig(**config.shape.to_dict(), norm_epsilon=1e-5, rope=Rope(10_000.0), end_tokens=(2,))
+    shape = _parts.shape(config.shape)
     return pj.Backbone.random(shape, dtype=config.dtype, quantize=config.quantize, remat=config.remat, mesh=mesh)
 
 
@@ -174,17 +172,18 @@ def planned(config: ConfigDict, model: pj.Backbone, planner: Planner) -> Callabl
     clients, steps, batch = config.clients_per_round, config.local_steps, config.batch_size
     if config.data_dir:
         data = EncodedClients(_parts.data(config).train, _parts.encoder(config, model))
-        schedule = Schedule(clients, steps, 0, batch, config.seed)
-        return lambda round: schedule.plan(planner, data, round)
-    draw = np.random.default_rng(config.seed)
-    query = config.example_positions - planner.prompt_rows - config.example_labels + 1
-
-    def example() -> Encoded:
-        tokens = draw.integers(3, model.config.vocabulary, query + config.example_labels, dtype=np.int32)
-        return Encoded(tokens[:query], tokens[query:])
-
-    same = [[[example() for _ in range(batch)] for _ in range(steps)] for _ in range(clients)]
-    return lambda round: planner(range(clients), same.__getitem__)
+    else:
+        data = same_length(
+            clients=clients,
+            size=steps * batch,
+            positions=config.example_positions,
+            labels=config.example_labels,
+            prompt_rows=planner.prompt_rows,
+            vocabulary=model.config.vocabulary,
+            seed=config.seed,
+        )
+    schedule = Schedule(clients, steps, 0, batch, config.seed)
+    return lambda round: schedule.plan(planner, data, round)
 
 
 if __name__ == "__main__":

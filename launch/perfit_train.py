@@ -16,21 +16,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import optax
 from absl import flags
 from ml_collections import ConfigDict
 
 import perfit_jax as pf
 import profit_jax as pj
-from launch import _adapters, _parts
+from launch import _adapters, _parts, _perfit
 from launch._hosts import joined
 from launch._main import define_config, define_mesh, run
 from perfit_jax.space import resource_group
 from profit_jax import hosts
-from profit_jax.data import instructions, shares
-from profit_jax.data.examples import Example
 from profit_jax.errors import InputError
-from profit_jax.federated import Algorithm, debugged
+from profit_jax.federated import debugged
 from profit_jax.typing import Adapter
 
 CONFIG = define_config()
@@ -43,19 +40,16 @@ def main(argv: Sequence[str]) -> None:
     """Searches where the method does, and trains."""
     del argv
     config = CONFIG.value
-    check(config)
+    _perfit.check(config)
     mesh = _parts.mesh(MESH.value)
-    data = instructions.load(config.data, rows=config.rows, seed=config.seed, category=config.category)
-    train, test = shares.clients(
-        data.examples, split(config, data.examples), fraction=config.test_fraction, seed=config.seed
-    )
+    train, test = _perfit.clients(config)
     model = _parts.backbone(config, mesh)
     start = started(config, model) if config.start else None
     encoder, layout = _parts.encoder(config, model), _parts.layout(config, _parts.lanes(mesh))
     workdir = pj.Workdir(WORKDIR.value, {"stage": "perfit", **config.to_dict()})
     shared = {"encoder": encoder, "layout": layout, "mesh": mesh}
     masks = modules(config, model, train, workdir, shared)
-    algorithm, adapter = method(config, model, masks, start)
+    algorithm, adapter = _perfit.method(config, model, masks, start)
     algorithm = debugged(algorithm) if DEBUG.value else algorithm
     evaluate = pf.Perplexity(
         algorithm, test, clients_at_once=config.clients_at_once, group=group(config, len(train)), **shared
@@ -79,48 +73,20 @@ def main(argv: Sequence[str]) -> None:
     report(config, masks, workdir, result.shapes)
 
 
-def check(config: ConfigDict) -> None:
-    """Raises InputError on fields that do not go together, before anything is loaded."""
-    if config.method not in ("perfit", "fit", "local"):
-        raise InputError(f"unknown method {config.method!r}; known: perfit, fit, local")
-    if config.split not in ("pathological", "dirichlet", "equal"):
-        raise InputError(f"unknown split {config.split!r}; known: pathological, dirichlet, equal")
-    if config.start and config.method != "local":
-        raise InputError(f"start is for method local, which goes on from a FIT run; the method is {config.method}")
-    if config.method == "perfit" and config.init == "vanilla":
-        raise InputError(
-            "PerFIT cannot search from init vanilla: B is zero, so all importance scores of A would be too; choose "
-            "gaussian or uniform"
-        )
-    if config.method == "perfit":
-        pf.budget(config.rank, tuple(config.sparsity), config.clients)
-
-
-def split(config: ConfigDict, examples: Sequence[Example]) -> list[np.ndarray]:
-    """Which examples each client holds."""
-    classes = [example.task_type for example in examples]
-    common = {"clients": config.clients, "size": config.size, "seed": config.seed}
-    if config.split == "pathological":
-        return shares.pathological(classes, classes_per_client=config.classes_per_client, **common)
-    if config.split == "dirichlet":
-        return shares.dirichlet(classes, beta=config.beta, **common)
-    return shares.equal(len(examples), **common)
-
-
 def modules(
     config: ConfigDict, model: pj.Backbone, train: pj.MemoryClients, workdir: pj.Workdir, shared: dict[str, Any]
 ) -> pf.Masks:
     """Whose coordinates are whose: PerFIT's masks, searched or read again; else rank r for everyone."""
     rank, init = config.rank, config.init
     if config.method != "perfit":
-        adapter = lora(config, model, rank, "vanilla" if init == "auto" else init)
+        adapter = _perfit.lora(config, model, rank, "vanilla" if init == "auto" else init)
         masks = pf.Masks.of_ranks(adapter, [rank] * len(train))
         record_parameters(masks, workdir)
         return masks
     init = "gaussian" if init == "auto" else init
     file, sparsity = workdir.path / "masks.npz", tuple(config.sparsity)
     if file.exists():
-        return pf.Masks.load(file, lora(config, model, pf.expanded_rank(rank, sparsity), init))
+        return pf.Masks.load(file, _perfit.lora(config, model, pf.expanded_rank(rank, sparsity), init))
     masks = pf.search(
         model,
         train,
@@ -150,36 +116,15 @@ def modules(
     return masks
 
 
-def method(config: ConfigDict, model: pj.Backbone, masks: pf.Masks, start: Adapter | None) -> tuple[Algorithm, Adapter]:
-    """The algorithm of the config's method, and where it starts."""
-    optimizer = _parts.optimizer(config.client_optimizer)
-    rate = config.client_optimizer.learning_rate
-    schedule = optax.cosine_decay_schedule(1.0, config.rounds, alpha=config.last_learning_rate / rate)
-    client = {"client_schedule": schedule}
-    if config.method == "perfit":
-        made = pf.perfit(model.loss, masks, client_optimizer=optimizer, dispatch=config.dispatch, **client)
-        return made, masks.adapter
-    if config.method == "local":
-        return pj.local(model.loss, optimizer=optimizer, clients=len(masks), **client), start or masks.adapter
-    made = pj.fed_avg(model.loss, client_optimizer=optimizer, server_optimizer=optax.sgd(1.0), **client)
-    return made, masks.adapter
-
-
 def started(config: ConfigDict, model: pj.Backbone) -> Adapter:
     """The LoRA that a FIT run has left, or a PEFT folder holds."""
     adapter, space = (
         _adapters.named(config.start, model).adapter,
-        pf.Space.of(lora(config, model, config.rank, "vanilla")),
+        pf.Space.of(_perfit.lora(config, model, config.rank, "vanilla")),
     )
     if "lora" not in adapter or pf.Space.of(adapter) != space:
         raise InputError(f"start = {config.start} holds no LoRA of rank {space.rank} on these targets; give a FIT run")
     return adapter
-
-
-def lora(config: ConfigDict, model: pj.Backbone, rank: int, init: str) -> Adapter:
-    """The LoRA that training starts from."""
-    deviation = config.init_deviation or None
-    return pj.lora(model, rank=rank, targets=config.targets, init=init, deviation=deviation, seed=config.seed)
 
 
 def group(config: ConfigDict, clients: int) -> np.ndarray:

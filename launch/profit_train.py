@@ -10,7 +10,7 @@ in one compiled round; each becomes a run of its own in `<workdir>/server=0.1-cl
 for a grid.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from profit_jax.benchmark.evaluate import Evaluator, sample_questions
 from profit_jax.errors import InputError
 from profit_jax.experiment import Evaluation
 from profit_jax.experiment.settings import tell_apart
-from profit_jax.federated import Algorithm, debugged
+from profit_jax.federated import debugged
 
 CONFIG = define_config()
 DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     config, folder = CONFIG.value, Path(WORKDIR.value)
     settings = {_parts.setting(*rates): with_rates(config, *rates) for rates in pairs(RATES.value)}
-    algorithms = [algorithm(each) for each in settings.values() or [config]]
+    algorithms = [_parts.algorithm(each) for each in settings.values() or [config]]
     mesh = _parts.mesh(MESH.value)
     model, data = _parts.backbone(config, mesh), _parts.data(config)
     if settings:
@@ -123,19 +123,6 @@ def with_rates(config: ConfigDict, server: float, client: float) -> ConfigDict:
     changed = ConfigDict(config.to_dict())
     changed.server_optimizer.learning_rate, changed.client_optimizer.learning_rate = server, client
     return changed
-
-
-def algorithm(config: ConfigDict) -> Callable[[object], Algorithm]:
-    """Loss -> algorithm, of the config's name and optimizers."""
-    server = _parts.optimizer(config.server_optimizer)
-    if config.algorithm == "fed_avg":
-        client = _parts.optimizer(config.client_optimizer)
-        return lambda loss: pj.fed_avg(loss, client_optimizer=client, server_optimizer=server)
-    if config.algorithm == "fed_sgd":
-        return lambda loss: pj.fed_sgd(loss, server_optimizer=server)
-    if config.algorithm == "centralized":
-        return lambda loss: pj.centralized(loss, optimizer=server)
-    raise InputError(f"unknown algorithm {config.algorithm!r}; known: fed_avg, fed_sgd, centralized")
 
 
 if __name__ == "__main__":

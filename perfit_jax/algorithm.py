@@ -62,6 +62,12 @@ def perfit(
         client = trees.copy(hyperparameters(client_optimizer.init(values[0])))
         return Modules(values, indices, client, jnp.zeros((), jnp.int32))
 
+    def shapes() -> Modules:
+        held = (len(masks), int(masks.owned.max()))
+        values = jax.ShapeDtypeStruct(held, jnp.float32)
+        client = jax.eval_shape(lambda: hyperparameters(client_optimizer.init(jnp.zeros(held[1:]))))
+        return Modules(values, jax.ShapeDtypeStruct(held, jnp.int32), client, jax.ShapeDtypeStruct((), jnp.int32))
+
     def step(frozen: Frozen, state: Modules, cohort: Cohort) -> tuple[Modules, Stats]:
         rate = client_schedule(state.round)
 
@@ -102,6 +108,7 @@ def perfit(
         step,
         loss,
         personal=True,
+        shapes=shapes,
         adapters=lambda state, clients: space.expand(*take((state.adapter, state.indices), clients)),
         exchanged=lambda state, clients: masks.owned[clients],
     )

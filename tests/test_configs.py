@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 LAUNCHERS = {
     "small": ("profit_train.py", "profit_personalize.py", "_parts.py"),
     "bench": ("bench.py", "_bench_aggregation.py", "_parts.py"),
-    "perfit": ("perfit_train.py", "_parts.py"),
+    "perfit": ("perfit_train.py", "_perfit.py", "_parts.py"),
 }
 
 

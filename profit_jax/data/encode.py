@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -74,7 +74,7 @@ class Encoder:
 class EncodedClients:
     """A federated data set as tokens; the clients used last stay in memory."""
 
-    def __init__(self, clients: Clients, encoder: Encoder, *, keep: int = 512):
+    def __init__(self, clients: Clients, encoder: Callable[[Sequence[Example]], list[Encoded]], *, keep: int = 512):
         self.sizes = clients.sizes
         self._clients, self._encoder = clients, encoder
         self.client = functools.lru_cache(keep)(self._encode_client)

@@ -101,10 +101,10 @@ def train(
     if not clients.sizes.all():
         raise InputError(f"training client {int(np.argmin(clients.sizes))} has no examples")
     data = EncodedClients(clients, encoder or Encoder(algorithm.loss.tokenizer))
-    steps = local_epochs * -(-int(clients.sizes.max()) // batch_size) if local_epochs else local_steps
     readers = hosts.readers(mesh, layout.lanes)
-    planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction, steps=steps, readers=readers)
     schedule = Schedule(clients_per_round, local_steps, local_epochs, batch_size, seed, weighting, algorithm.pooled)
+    steps = schedule.most_steps(clients.sizes)
+    planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction, steps=steps, readers=readers)
 
     state = algorithm.start(adapter, mesh)
     best, done = None, 0  # none until there is a score
@@ -179,6 +179,10 @@ class Schedule:
     seed: int
     weighting: Literal["uniform", "examples"] = "uniform"
     pooled: bool = False
+
+    def most_steps(self, sizes: np.ndarray) -> int:
+        """Local steps in a round of the client that has most, of clients of these `sizes` `[n]`."""
+        return self.local_epochs * -(-int(sizes.max()) // self.batch_size) if self.local_epochs else self.local_steps
 
     def plan(self, planner: Planner, data: EncodedClients, round: int) -> Plan:
         """The cohort of a round, laid out."""

@@ -59,7 +59,7 @@ def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
                 axes, size = _axes(groups, mesh), _bytes(finished.get(each.name, each.shape))
                 if axes:
                     yield Collective(kind, axes, size * (groups.shape[1] if kind == "reduce-scatter" else 1), loops)
-            inside = (*loops, _trips(each.attributes)) if each.kind == "while" else loops
+            inside = (*loops, _trips(each.attributes, program)) if each.kind == "while" else loops
             for called in _called(each.attributes):
                 yield from of(called, inside)
 
@@ -87,6 +87,8 @@ _CALLED = re.compile(
     r"\b(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)"
     r"|\b(?:branch_computations|called_computations)=\{([^}]*)\}"
 )
+_CONDITION = re.compile(r"\bcondition=%?([\w.\-]+)")
+_BELOW = re.compile(r"%?[\w.\-]+, %?([\w.\-]+)\), direction=LT")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _PAIRS = re.compile(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}")
 _LISTED = re.compile(r"replica_groups=\{(\{.*?\})?\}")
@@ -114,9 +116,17 @@ def _called(attributes: str) -> Iterator[str]:
         yield from [one] if one else re.findall(r"[\w.\-]+", several)
 
 
-def _trips(attributes: str) -> int | None:
-    found = _TRIPS.search(attributes)
-    return int(found[1]) if found else None
+def _trips(attributes: str, program: Mapping[str, Sequence[_Instruction]]) -> int | None:
+    """As the compiler has noted, or else, on TPUs, the constant below which the loop's condition keeps its counter.
+
+    Loops of `lax.scan` count from 0 in steps of 1, and their condition has no more than counter, constant, comparison.
+    """
+    if found := _TRIPS.search(attributes):
+        return int(found[1])
+    condition = program[_CONDITION.search(attributes)[1]]
+    values = {each.name: each.attributes.split(")")[0] for each in condition if each.kind == "constant"}
+    below = [at[1] for each in condition if each.kind == "compare" and (at := _BELOW.match(each.attributes))]
+    return int(values[below[0]]) if len(condition) == 4 and below and below[0] in values else None
 
 
 def _bytes(shape: str) -> int:

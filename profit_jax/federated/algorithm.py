@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from profit_jax import trees
-from profit_jax.federated.mesh import place_state, state_places
+from profit_jax.federated.mesh import abstract, place_state, state_places
 from profit_jax.metrics.mean import Mean
 from profit_jax.optim import Hyperparameters, hyperparameters
 from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
@@ -78,6 +78,8 @@ class Algorithm:
     settings: int | None = None  # G, where state and statistics have an axis of settings first (`side_by_side`)
     adapters: Callable[[Any, Array], Adapter] = lambda state, clients: trees.broadcast(state.adapter, clients.shape[0])
     """(state, client numbers [C]) -> the adapters [C, ...] that these clients would answer with now."""
+    shapes: Callable[[], Any] | None = None
+    """The abstract state, of an algorithm whose `init` works on the host and cannot be traced for it."""
     exchanged: Callable[[Any, np.ndarray], np.ndarray] = lambda state, clients: np.full(
         len(clients), trees.count(state.adapter)
     )
@@ -91,10 +93,15 @@ class Algorithm:
         state = self.init(adapter)
         return place_state(state, mesh, over_clients=self.personal) if mesh else state
 
+    def abstract(self, adapter: Adapter, mesh: Mesh) -> Any:
+        """What `start` makes, without values: `jax.ShapeDtypeStruct`s in their places, to compile for."""
+        state = self.shapes() if self.shapes else jax.eval_shape(self.init, adapter)
+        return abstract(state, state_places(state, mesh, over_clients=self.personal))
+
     @functools.cached_property
     def compiled(self) -> Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]:
         """`step`, jitted, with the state donated. On the mesh of the frozen weights it comes back to where it was."""
-        weights = next((leaf.sharding for leaf in jax.tree.leaves(self.loss.frozen)), None)
+        weights = jax.tree.leaves(self.loss.frozen)[0].sharding
         if not isinstance(weights, NamedSharding):
             return jax.jit(self.step, donate_argnums=1)
 

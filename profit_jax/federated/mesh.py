@@ -1,4 +1,4 @@
-"""The device mesh: clients live along the axis `clients`, a lane at each place; `model` shares a lane's backbone."""
+"""The device mesh: clients live along `clients`, a lane each place; the backbone of a lane along `model`."""
 
 import math
 from collections.abc import Sequence
@@ -67,19 +67,21 @@ def axis_sizes(text: str, devices: int | None = None) -> dict[str, int]:
 
 
 def over_clients(cohort: Cohort, mesh: Mesh) -> Cohort:
-    """Places a cohort: each device holds its own lane, and all of them hold the counts of flights."""
+    """Places a cohort, whose `batches` are those of this process's lanes; where, `cohort_places` says."""
+    places = cohort_places(cohort, mesh)
+
+    def of_own_lanes(leaf: np.ndarray, place: NamedSharding) -> Array:
+        return jax.make_array_from_process_local_data(place, leaf, (mesh.shape["clients"], *leaf.shape[1:]))
+
+    batches = jax.tree.map(of_own_lanes, cohort.batches, places.batches)
+    rest = [jax.tree.map(hosts.placed, leaf, place) for leaf, place in zip(cohort[1:], places[1:])]
+    return Cohort(batches, *rest)
+
+
+def cohort_places(cohort: Cohort, mesh: Mesh) -> Cohort:
+    """Where a cohort lies: lanes over `clients`, the counts of flights on every device."""
     lane, whole = NamedSharding(mesh, PartitionSpec("clients")), NamedSharding(mesh, PartitionSpec())
-
-    def of_own_lanes(leaf: np.ndarray) -> Array:
-        return jax.make_array_from_process_local_data(lane, leaf, (mesh.shape["clients"], *leaf.shape[1:]))
-
-    return Cohort(
-        batches=jax.tree.map(of_own_lanes, cohort.batches),
-        counts=hosts.placed(cohort.counts, lane),
-        flights=hosts.placed(cohort.flights, whole),
-        weight=hosts.placed(cohort.weight, lane),
-        client=hosts.placed(cohort.client, lane),
-    )
+    return jax.tree.map(lambda _: lane, cohort)._replace(flights=whole)
 
 
 def place_state(state: Tree, mesh: Mesh, *, over_clients: bool = False) -> Tree:
@@ -95,3 +97,8 @@ def state_places(state: Tree, mesh: Mesh, *, over_clients: bool = False) -> Tree
         return NamedSharding(mesh, PartitionSpec("clients") if divided else PartitionSpec())
 
     return jax.tree.map(place, state)
+
+
+def abstract(tree: Tree, places: Tree) -> Tree:
+    """The shapes of a tree in their places on a mesh, and no values: what a program is compiled for."""
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), tree, places)

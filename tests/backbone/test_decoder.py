@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.bench import SHAPES
+from configs.shapes import SHAPES
 from profit_jax import trees
 from profit_jax.adapters import lora, soft_prompt
 from profit_jax.backbone import Backbone, BackboneConfig, Rope

@@ -154,3 +154,24 @@ def test_a_compiled_program_is_read_as_it_was_written():
     found = collectives(jax.jit(step).lower(x).compile().as_text(), mesh.shape)
     assert [(each.axes, each.bytes, each.loops) for each in found if each.loops] == [(("model",), 12, (5,))]
     assert Collective("all-reduce", ("clients",), 4) in found
+
+
+CONDITION = """
+%turn (p: (s32[], f32[6,2])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(12)
+  %p = (s32[]{:T(128)}, f32[6,2]{1,0:T(8,128)}) parameter(0)
+  %turns = s32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%turns, %limit), direction=LT, metadata={op_name="while/cond/lt"}
+}
+
+%body (p: (s32[], f32[6,2])) -> (s32[], f32[6,2]) {
+  %sum = f32[6,2]{1,0} all-reduce(%x), replica_groups=[8,4]<=[32]
+}
+"""
+
+
+@pytest.mark.parametrize(("limit", "trips"), [("constant(12)", 12), ("get-tuple-element(%p), index=1", None)])
+def test_a_loop_whose_trips_are_not_noted_makes_as_many_as_its_condition_lets_it(limit, trips):
+    loop = program("ROOT %w = (s32[], f32[6,2]{1,0}) while(%t), condition=%turn, body=%body")
+    text = loop.replace("\nENTRY", CONDITION.replace("constant(12)", limit) + "\nENTRY")
+    assert collectives(text, MESH) == [Collective("all-reduce", ("model",), 48, (trips,))]

@@ -1,0 +1,172 @@
+"""What a round needs of each device: memory, arithmetic, exchanges, time; from the compiled round, which never runs.
+
+found = needs(algorithm, adapter, planned.cohort, mesh)  # the algorithm on the loss of `Backbone.abstract`
+seconds = bounds(found, chip, mesh.shape)
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from profit_jax.backbone.config import BackboneConfig
+from profit_jax.data.cohort import Plan
+from profit_jax.errors import InputError
+from profit_jax.experiment.chips import Chip
+from profit_jax.experiment.program import Collective, collectives
+from profit_jax.experiment.work import Work, work
+from profit_jax.federated.algorithm import Algorithm
+from profit_jax.federated.client import gradients
+from profit_jax.federated.mesh import abstract, cohort_places
+from profit_jax.typing import Adapter, Cohort, Rows, Tree
+
+
+class Memory(NamedTuple):
+    """Bytes of one device while a round runs."""
+
+    weights: int  # frozen
+    state: int  # the adapter, optimizers, personal modules: what is kept between rounds
+    cohort: int  # packed rows
+    temporaries: int  # activations, gradients, clients' adapters and optimizers, padding, the program itself
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+class Exchange(NamedTuple):
+    """Collectives of one kind along the same axes, in one round."""
+
+    kind: str
+    axes: tuple[str, ...]
+    count: float  # how often one runs
+    bytes: float  # of the arrays at one device, in all
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a round needs of each device."""
+
+    memory: Memory
+    work: Work
+    exchanges: tuple[Exchange, ...] | None  # None where the compiler found too little memory, so there is no program
+
+    def fits(self, chip: Chip) -> bool:
+        """Whether the chip has the memory."""
+        return self.exchanges is not None and self.memory.total <= chip.memory
+
+
+class Bounds(NamedTuple):
+    """Seconds that a round takes at least, by each of a chip's peak rates."""
+
+    compute: float
+    memory: float
+    collectives: float
+
+    @property
+    def binding(self) -> str:
+        """What takes longest."""
+        return max(self._fields, key=lambda field: getattr(self, field))
+
+
+def needs(algorithm: Algorithm, adapter: Adapter, cohort: Cohort, mesh: Mesh) -> Needs:
+    """Compiles the round for the mesh's devices, which need not be there.
+
+    Args:
+      algorithm: on the loss of an abstract backbone, `Backbone.abstract(..., mesh=mesh)`.
+      adapter: where training starts; may be abstract.
+      cohort: one of the run's, laid out for the mesh; only its shapes and its counts of flights are read.
+      mesh: where the round would run.
+
+    Raises:
+      InputError: the compiler gave up for another reason than memory.
+    """
+    state = algorithm.abstract(adapter, mesh)
+    inputs = algorithm.loss.frozen, state, abstract(cohort, cohort_places(cohort, mesh))
+    weights, kept, rows = map(bytes_a_device, inputs)
+    flights = np.asarray(cohort.flights).sum(0)
+    done = arithmetic(algorithm, state, cohort, flights).times(1 / mesh.shape["model"])
+    try:
+        compiled = algorithm.compiled.lower(*inputs).compile()
+    except jax.errors.JaxRuntimeError as error:
+        return Needs(Memory(weights, kept, rows, _beyond(error) - weights - kept - rows), done, None)
+    found = compiled.memory_analysis()
+    total = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    total += found.temp_size_in_bytes + found.generated_code_size_in_bytes
+    sent = exchanges(collectives(compiled.as_text(), mesh.shape), float(flights.mean() / len(cohort.flights)))
+    return Needs(Memory(weights, kept, rows, total - weights - kept - rows), done, sent)
+
+
+def bytes_a_device(tree: Tree) -> int:
+    """Bytes of abstract arrays in their places, at the device that holds most."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def arithmetic(algorithm: Algorithm, state: Any, cohort: Cohort, flights: np.ndarray) -> Work:
+    """What one lane computes in a round: losses and gradients of the flights in use, `[blocks]` of them in all steps.
+
+    Server and optimizers, which touch each parameter of an adapter a few times, are left out.
+    """
+    clients = jax.ShapeDtypeStruct(cohort.client.shape[1:], np.int32)
+    adapters = jax.eval_shape(algorithm.adapters, state, clients)
+
+    def of(block: Rows) -> Work:
+        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[3:]), leaf.dtype), block)
+        arguments = (algorithm.loss.frozen, adapters, (one,), jax.ShapeDtypeStruct((1,), np.int32))
+        return work(lambda *arguments: gradients(algorithm.loss, *arguments), *arguments)
+
+    total = Work(0, 0)
+    for block, number in zip(cohort.batches, flights, strict=True):
+        total = total.plus(of(block).times(int(number)))
+    return total
+
+
+def model_flops(config: BackboneConfig, planned: Plan) -> float:
+    """Floating-point operations that a round cannot do without, `4 N positions + 4 V D labels`.
+
+    N are the weights of all blocks' matrices. Frozen weights have no gradient, so a position costs 2 N forward and 2 N
+    backward; attention's own products, an adapter's, padding and what is computed again are left out.
+    """
+    labels = sum(int((block.label_weight > 0).sum()) for block in planned.cohort.batches)
+    return 4 * config.block_parameters * planned.real_positions + 4 * config.vocabulary * config.width * labels
+
+
+def exchanges(found: list[Collective], flights: float) -> tuple[Exchange, ...]:
+    """Collectives added up by kind and axes; a loop whose trips the data decide runs over a step's `flights`."""
+    total: dict[tuple, tuple[float, float]] = {}
+    for each in found:
+        count, size = total.get((each.kind, each.axes), (0.0, 0.0))
+        runs = each.count * flights ** each.loops.count(None)
+        total[each.kind, each.axes] = (count + runs, size + runs * each.bytes)
+    return tuple(Exchange(*key, *value) for key, value in sorted(total.items()))
+
+
+def bounds(needs: Needs, chip: Chip, mesh: Mapping[str, int]) -> Bounds:
+    """The roofline (Williams et al. 2009): each of arithmetic, memory traffic and exchanges at the chip's peak rate.
+
+    A ring sends `(n - 1) / n` of an array past each of its n links, an all-reduce twice that. One link is counted, one
+    way: a torus whose rings are closed has up to twice as much along an axis.
+    """
+    seconds = 0.0
+    for each in needs.exchanges or ():
+        ring = math.prod(mesh[axis] for axis in each.axes)
+        share = 1 if each.kind.startswith("collective") else (ring - 1) / ring
+        seconds += (2 if each.kind == "all-reduce" else 1) * share * each.bytes / chip.link
+    return Bounds(needs.work.flops / chip.flops, needs.work.bytes / chip.bandwidth, seconds)
+
+
+_BEYOND = re.compile(r"\(([\d.]+)([KMGT])\) exceeds available HBM|Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm")
+
+
+def _beyond(error: Exception) -> int:
+    """The bytes that the compiler would have needed."""
+    if not (found := _BEYOND.search(str(error))):
+        raise InputError(f"the round does not compile for this mesh: {str(error).splitlines()[0]}") from None
+    number, unit = (found[1], found[2]) if found[1] else (found[3], found[4])
+    return int(float(number) * 1024 ** ("KMGT".index(unit) + 1))

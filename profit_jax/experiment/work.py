@@ -1,0 +1,58 @@
+"""What a function computes: the matrix products in its trace, counted as often as they run.
+
+XLA's own cost analysis counts the body of a loop once, and a backbone is a loop over layers.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxprs_in_params
+
+
+class Work(NamedTuple):
+    """Arithmetic, and the memory traffic that it cannot do without."""
+
+    flops: float  # a multiplication and an addition are two
+    bytes: float  # every product reads its operands and writes its result; elementwise work is fused into products
+
+    def times(self, factor: float) -> "Work":
+        """So much of it."""
+        return Work(self.flops * factor, self.bytes * factor)
+
+    def plus(self, other: "Work") -> "Work":
+        """This and that."""
+        return Work(self.flops + other.flops, self.bytes + other.bytes)
+
+
+def work(function: Callable, *arguments: Any) -> Work:
+    """The matrix products of `function(*arguments)`; arguments may be abstract.
+
+    >>> import jax.numpy as jnp
+    >>> x = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    >>> work(lambda x: jax.lax.scan(lambda c, _: (c @ jnp.ones((3, 3)), None), x, length=5)[0], x)
+    Work(flops=180, bytes=420)
+    """
+    return _of(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _of(jaxpr: Jaxpr | ClosedJaxpr) -> Work:
+    total = Work(0, 0)
+    for equation in jaxpr.eqns:
+        total = total.plus(_product(equation) if equation.primitive.name == "dot_general" else _inside(equation))
+    return total
+
+
+def _product(equation: JaxprEqn) -> Work:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    (left, right), (result,) = ([each.aval for each in side] for side in (equation.invars, equation.outvars))
+    flops = 2 * result.size * math.prod(left.shape[axis] for axis in contracted)
+    return Work(flops, sum(each.size * each.dtype.itemsize for each in (left, right, result)))
+
+
+def _inside(equation: JaxprEqn) -> Work:
+    """Of the functions that an operation calls; a loop whose length the data decide counts as one turn."""
+    called = [_of(jaxpr) for jaxpr in jaxprs_in_params(equation.params)]
+    total = Work(sum(each.flops for each in called), sum(each.bytes for each in called))
+    return total.times(equation.params.get("length", 1) if equation.primitive.name == "scan" else 1)

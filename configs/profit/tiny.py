@@ -37,8 +37,7 @@ SEARCHED = {
     "fed_avg_adam": {SERVER: (0.1, 1.0), CLIENT: (0.1, 1.0)},
     "fed_avg_sgd": {SERVER: (0.1, 1.0), CLIENT: (1.0, 10.0)},
     **{name: {SERVER: (0.01, 0.1, 1.0)} for name in ("fed_sgd", "fed_sgd_lb", "centralized")},
-    "high": {"personalize.optimizer.learning_rate": (10**-1.5, 0.1, 10**-0.5)},
-    "low": {"personalize.optimizer.learning_rate": (0.1, 10**-0.5, 1.0)},
+    "validation": {"personalize.optimizer.learning_rate": (0.1, 10**-0.5, 1.0)},
 }
 
 

@@ -164,8 +164,8 @@ CHANGES = {
     "another model beneath": ({"init_lora_weights": "pissa"}, 'init_lora_weights = "pissa" is not supported'),
     "tasks": ({"task_type": "SEQ_CLS"}, 'task_type = "SEQ_CLS" is not supported'),
     "what is to come": ({"use_news": True}, "use_news = true is not supported"),
-    "no rank": ({"r": None}, "r must be a positive number, not None"),
-    "no scale": ({"lora_alpha": 0}, "lora_alpha must be a positive number, not 0"),
+    "no rank": ({"r": None}, "r must be a positive number below 2**31, not None"),
+    "no scale": ({"lora_alpha": 0}, "lora_alpha must be a positive number below 2**31, not 0"),
     "another rank": ({"r": 4}, "the LoRA on q has rank 2, not r = 4"),
 }
 
@@ -229,7 +229,7 @@ def test_a_damaged_folder_is_named(tmp_path):
     with pytest.raises(InputError, match=r"adapter_model\.safetensors: not a readable safetensors file"):
         load_peft(folder, tiny())
     (folder / "adapter_config.json").write_text("{")
-    with pytest.raises(InputError, match=r"adapter_config\.json: not a readable"):
+    with pytest.raises(InputError, match=r"adapter_config\.json: not JSON"):
         load_peft(folder, tiny())
 
 

@@ -58,8 +58,8 @@ def read(workdir: Path) -> list[Row]:
     rows = read_lines(file, "remove it").objects if file.exists() else {}
     for number, row in rows.items():
         experiment = EXPERIMENTS.get(str(row.get("experiment")))
-        kinds = (_is_choice if experiment.choices else _is_effect,) if experiment else (_is_effect, _is_choice)
-        if not any(is_kind(row) for is_kind in kinds):
+        is_row = (_is_choice if experiment.choices else _is_effect) if experiment else _is_unknown
+        if not is_row(row):
             raise InputError(f"{file}, line {number}: no row of an experiment; remove it")
     return [*rows.values()]
 
@@ -95,6 +95,9 @@ _has_effect = has(
 def _is_effect(row: Any) -> bool:
     """Whether this is a row of an effect, with a value of each side for each seed."""
     return _has_effect(row) and all(len(row[side]["values"]) == len(row["seeds"]) for side in "ab")
+
+
+_is_unknown = has(experiment=is_text, command=is_text)  # of an experiment that is no more; it is named, not shown
 
 
 _is_choice = has(

@@ -114,6 +114,7 @@ def test_a_lost_process_ends_the_others_and_the_job_goes_on_when_started_again(w
     processes[lost].send_signal(signal.SIGKILL)
     began = time.monotonic()
     assert processes[1 - lost].wait(timeout=120) != 0
+    processes[lost].wait()
     assert time.monotonic() - began < 60
     said = Path(f"{workdir}.{1 - lost}.log").read_text()
     assert "another task died" in said or "another process of this job has ended" in said

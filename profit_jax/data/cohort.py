@@ -5,7 +5,6 @@ positions are computed for each position that exists.
 """
 
 import dataclasses
-import io
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -215,15 +214,8 @@ class Planner:
 def lengths(batches: Sequence[Batches]) -> bytes:
     """How many batches clients have, of how many examples, of how many tokens: what other processes need to know."""
     every = [batch for client in batches for batch in client]
-    pairs = [(len(query), len(target)) for batch in every for query, target in batch]
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        batches=np.array([*map(len, batches)], np.int32),
-        examples=np.array([*map(len, every)], np.int32),
-        tokens=np.array(pairs, np.int32).reshape(-1, 2),
-    )
-    return file.getvalue()
+    tokens = (len(part) for batch in every for example in batch for part in example)
+    return np.array([len(batches), *map(len, batches), *map(len, every), *tokens], np.int32).tobytes()
 
 
 def blanks(said: bytes) -> Iterator[Batches]:
@@ -233,13 +225,15 @@ def blanks(said: bytes) -> Iterator[Batches]:
     >>> first, second
     ([[Encoded(query=array([0, 0, 0], dtype=int32), target=array([0, 0], dtype=int32))], []], [])
     """
-    with np.load(io.BytesIO(said), allow_pickle=False) as file:
-        counts, sizes, tokens = file["batches"], iter(file["examples"]), iter(file["tokens"])
+    numbers = iter(np.frombuffer(said, np.int32).tolist())
+    counts = [*itertools.islice(numbers, next(numbers))]
+    sizes = iter([*itertools.islice(numbers, sum(counts))])
+
+    def blank() -> Encoded:
+        return Encoded(*(np.broadcast_to(np.int32(0), length) for length in itertools.islice(numbers, 2)))
+
     for count in counts:
-        yield [
-            [Encoded(*(np.broadcast_to(np.int32(0), size) for size in pair)) for pair in itertools.islice(tokens, size)]
-            for size in itertools.islice(sizes, count)
-        ]
+        yield [[blank() for _ in range(size)] for size in itertools.islice(sizes, count)]
 
 
 def _fill(block: Block, dealt: Dealt, prompt_rows: int) -> Rows:

@@ -81,7 +81,7 @@ class Checkpoints:
             wanted = {name: part for name, part in like.items() if name in saved}
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, {**wanted, "checksum": np.zeros((), np.uint32)})
             tree = self._manager.restore(round, args=ocp.args.StandardRestore(abstract))
-            problem = "" if tree.pop("checksum") == checksum(tree) else "its checksum is another"
+            problem = "" if int(tree.pop("checksum")) == int(checksum(tree)) else "its checksum is another"
         except Exception as error:  # Orbax and TensorStore raise whatever a damaged file makes them meet
             problem = _line(error)
         problems = [said.decode() for said in hosts.exchange("checkpoint", problem.encode())]
@@ -117,7 +117,7 @@ def read_checkpoint(workdir: str | Path) -> Mapping[str, Any]:
             tree = manager.restore(round, args=ocp.args.StandardRestore(like))
         except Exception as error:  # as above
             raise InputError(f"{folder / str(round)}: a damaged checkpoint ({_line(error)})") from None
-    if tree.pop("checksum") != checksum(tree):
+    if int(tree.pop("checksum")) != int(checksum(tree)):
         raise InputError(f"{folder / str(round)}: a damaged checkpoint (its checksum is another)")
     return tree
 

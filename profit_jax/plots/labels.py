@@ -61,7 +61,7 @@ def filled(label: str, config: Record) -> str:
             fields.data = Path(fields.data).name
         return label.format(**fields)
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
-        raise InputError(f"{label!r} names in braces what is no such field of the run's config.json") from None
+        raise InputError(f"{label!r} names in braces what is no field of the run's config.json") from None
 
 
 def _setting(folder: Path, config: Record) -> str:

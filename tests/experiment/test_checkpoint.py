@@ -1,5 +1,7 @@
 """Checkpoints: damage is found and passed over, and a checksum knows every bit wherever the arrays lie."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +15,15 @@ from profit_jax.errors import InputError
 from profit_jax.experiment import Workdir, read_adapter
 from profit_jax.experiment.checkpoint import Checkpoints, checksum
 
-# Orbax leaves tasks unawaited where a file cannot be read.
-orbax_gives_up = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# Orbax leaves tasks unawaited where a file cannot be read; they are collected whenever it happens.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 LARGE = np.random.default_rng(0).normal(size=5000).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    yield
+    gc.collect()
 
 
 def tree(value: float) -> dict:
@@ -40,7 +48,6 @@ def damage(workdir: Workdir, round: int, how: str) -> None:
     largest.unlink() if how == "gone" else largest.write_bytes(content[: len(content) // (2 if how == "cut" else 1)])
 
 
-@orbax_gives_up
 @pytest.mark.parametrize("how", ["a bit", "cut", "gone"])
 def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(tmp_path, how):
     workdir = saved(tmp_path / "run")
@@ -56,7 +63,6 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(tmp_path,
     np.testing.assert_array_equal(read_adapter(workdir.path)["prompt"], LARGE + 30)
 
 
-@orbax_gives_up
 def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(tmp_path):
     workdir = saved(tmp_path / "run")
     damage(workdir, 2, "a bit")
@@ -101,7 +107,6 @@ def test_a_checkpoint_is_read_on_another_mesh(tmp_path):
     np.testing.assert_array_equal(read_adapter(workdir.path), values)
 
 
-@orbax_gives_up
 def test_a_disk_that_takes_no_more_ends_in_one_line(tmp_path, monkeypatch):
     """As a full disk does, a limit on the size of files makes every write fail."""
     resource = pytest.importorskip("resource")

@@ -17,7 +17,6 @@ from safetensors.numpy import save_file
 
 from profit_jax.backbone import Backbone, BackboneConfig
 from profit_jax.backbone.families import FAMILIES, fields_of, read_config
-from profit_jax.backbone.model import _structure
 from profit_jax.backbone.save import save
 from profit_jax.backbone.weights import load_weights
 from profit_jax.errors import InputError
@@ -69,7 +68,7 @@ def with_header(fields: bytes, data: bytes) -> bytes:
 
 def loaded(folder: Path) -> dict[str, np.ndarray]:
     """The weights by path."""
-    frozen = load_weights(folder, CONFIG, _structure(CONFIG, "float32")[1])
+    frozen = load_weights(folder, CONFIG, Backbone.abstract(CONFIG).frozen)
     return {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(frozen, sep="/").items()}
 
 
@@ -88,7 +87,7 @@ def test_config_json(folder: Path, family: str, data: st.DataObject) -> None:
 
     def read() -> BackboneConfig:
         config = read_config(folder)
-        _structure(config, "float32")
+        Backbone.abstract(config)
         return config
 
     def right(config: BackboneConfig) -> None:

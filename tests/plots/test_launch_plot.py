@@ -62,7 +62,7 @@ def test_bad_workdirs_are_named(tmp_path: Path) -> None:
     empty = write_run(tmp_path / "empty", rounds=[])
     cases = {
         f"--workdir={empty}": f"{empty}: neither metrics.jsonl nor clients.jsonl nor perplexity.jsonl holds a record",
-        f"--workdir={tmp_path}": f"{tmp_path}/config.json: No such file or directory",
+        f"--workdir={tmp_path}": f"{tmp_path}/config.json: no such file or directory",
     }
     for argument, message in cases.items():
         done = plot(argument)

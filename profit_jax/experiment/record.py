@@ -3,11 +3,12 @@
 config.json     the resolved config
 environment.json  versions and machine of the process that began the run
 metrics.jsonl   a line for each round or step
-cohorts.jsonl   a line for each round: who took part, losses, bytes sent and received
+cohorts.jsonl   a line for each round: who took part, who was left out, losses, bytes sent and received
 clients.jsonl   a line for each client and evaluation point of Profit's stage 2
 perplexity.jsonl  a line for each client and evaluated round, of PerFIT
 shapes.jsonl    the compiled shape that each round took
 checkpoints/    Orbax
+lock            held by the process that runs in it
 figures/        PNG and PDF
 """
 

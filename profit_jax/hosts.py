@@ -82,11 +82,11 @@ def placed(tree: Tree, sharding: Sharding) -> Tree:
 def gathered(tree: Tree) -> Tree:
     """The values of a tree as NumPy arrays, in every process, wherever their parts lie."""
 
-    def gather(leaf: jax.Array | np.ndarray) -> np.ndarray:
+    def gather(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
         apart = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
-        return multihost_utils.process_allgather(leaf, tiled=True) if apart else np.asarray(leaf)
+        return multihost_utils.process_allgather(leaf, tiled=True) if apart else leaf
 
-    return jax.tree.map(gather, tree)
+    return jax.device_get(jax.tree.map(gather, tree))  # all leaves at once
 
 
 class Readers(NamedTuple):

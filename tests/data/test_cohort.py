@@ -1,10 +1,15 @@
 """The planner: every example once, whole, in a row of its own client, and few positions beside the real ones."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profit_jax import hosts
+from profit_jax.data import cohort as cohort_module
 from profit_jax.data.cohort import Layout, Planner
 from profit_jax.data.encode import Encoded
 from profit_jax.data.packing import deal, pack, round_up
@@ -182,3 +187,55 @@ def test_shapes_seen_before_open_no_program(seeds):
     for seed in seeds:
         plan(seed)
     assert len(planner.shapes) == programs
+
+
+def test_each_process_reads_its_own_clients_and_all_plan_alike(monkeypatch):
+    """Two processes of two lanes each, here in two threads, and one process of four lanes."""
+    draw = np.random.default_rng(0)
+    batches = [
+        [[example(*draw.integers(1, 20, 2), 1 + i) for i in range(draw.integers(1, 5))] for _ in range(3)]
+        for _ in range(7)
+    ]
+    layout, clients = Layout((48,), lanes=4), [*range(10, 17)]
+    said, come, process = [b"", b""], threading.Barrier(2), threading.local()
+
+    def exchange(name: str, own: bytes) -> list[bytes]:
+        said[process.index] = own
+        come.wait(timeout=60)
+        return [*said]
+
+    monkeypatch.setattr(hosts, "exchange", exchange)
+    monkeypatch.setattr(cohort_module.jax, "process_index", lambda: process.index)
+    read: list[set[int]] = [set(), set()]
+
+    def plan(index: int):
+        process.index = index
+        readers = hosts.Readers(((0, 1), (2, 3)), (0, 1), index)
+        planner = Planner(layout, prompt_rows=PROMPT, readers=readers)
+
+        def batches_of(place: int):
+            read[index].add(place)
+            return batches[place]
+
+        return planner(clients, batches_of)
+
+    with ThreadPoolExecutor(2) as threads:
+        plans = [*threads.map(plan, (0, 1))]
+    assert not read[0] & read[1] and read[0] | read[1] == {*range(7)}
+    whole = Planner(layout, prompt_rows=PROMPT)(clients, batches.__getitem__)
+    for name in ("counts", "flights", "weight", "client"):
+        np.testing.assert_array_equal(*(getattr(each.cohort, name) for each in plans))
+    assert plans[0].shape == plans[1].shape
+
+    def labels(cohort, lanes: slice) -> dict[int, list[int]]:
+        """Of each client, the label tokens in its rows."""
+        found: dict[int, list[int]] = {}
+        for block in cohort.batches:
+            for m, s, q, n in np.argwhere(block.label_weight > 0):
+                row = block.label_at[m, s, q, n] // block.tokens.shape[-1]
+                client = cohort.client[lanes][m, block.client[m, s, q, row]]
+                found.setdefault(int(client), []).append(int(block.label_token[m, s, q, n]))
+        return {client: sorted(tokens) for client, tokens in found.items()}
+
+    own = labels(plans[0].cohort, slice(0, 2)) | labels(plans[1].cohort, slice(2, 4))
+    assert own == labels(whole.cohort, slice(0, 4))

@@ -25,6 +25,7 @@ from tests import worlds
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("PROFIT_KILLS", "3"))  # of each command
 SECONDS = ("seconds",)  # of a row: how long it took is another each time
+ELSEWHERE = ("run", "command")  # of a row: they name the workdir
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,17 @@ def commands(world: Path) -> dict[str, list[str]]:
         "side_by_side": ["launch/profit_train.py", *profit(world, "--config.rounds=4", *rates)],
         "personalize": ["launch/profit_personalize.py", *profit(world, *stage2)],
         "perfit": ["launch/perfit_train.py", *perfit],
+        "sweep": ["launch/sweep.py", *profit(world, "--config.rounds=3"), "--grid=local_steps=1,2"],
+        "reproduce": [
+            "launch/reproduce.py",
+            "--experiment=perfit/tuning_perfit_r16",
+            "--scale=debug",
+            "--seeds=1",
+            f"--model={world / 'model'}",
+            f"--data={world / 'instructions.jsonl'}",
+            "--set=rounds=2",
+            "--set=checkpoint_every=1",
+        ],
     }
 
 
@@ -95,7 +107,9 @@ def contents(workdir: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for file in sorted(workdir.rglob("*.jsonl")):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        found[str(file.relative_to(workdir))] = [{k: v for k, v in row.items() if k not in SECONDS} for row in rows]
+        found[str(file.relative_to(workdir))] = [
+            {k: v for k, v in row.items() if k not in SECONDS + ELSEWHERE} for row in rows
+        ]
     for file in sorted(workdir.rglob("*.npz")):
         with np.load(file) as arrays:
             found[str(file.relative_to(workdir))] = {name: arrays[name].tobytes() for name in arrays.files}
@@ -105,7 +119,10 @@ def contents(workdir: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("name", ["train", "side_by_side", "personalize", "perfit"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("sweep", "reproduce")]  # they start many runs
+
+
+@pytest.mark.parametrize("name", ["train", "side_by_side", "personalize", "perfit", *OTHERS])
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(world, name, tmp_path):
     draw, cache, command = random.Random(name), tmp_path / "cache", commands(world)[name]
     assert start(command, tmp_path / "whole", cache).wait() == 0, (tmp_path / "whole.log").read_text()

@@ -7,21 +7,24 @@ part; elsewhere the flags say it. launch/cluster has scripts for each.
 import faulthandler
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 import jax
 from absl import flags
 from jax._src.clusters import ClusterEnv  # whether a launcher was started as one of many has no public name
-from jax.errors import JaxRuntimeError
 
 from launch._main import Main
 from profit_jax.errors import InputError
+from profit_jax.experiment.preemption import Preempted
 
 flags.disclaim_key_flags()
 
 HEARTBEAT_SECONDS = 20  # a process that says nothing for so long is lost, and the job with it
 LOST = 3  # exit status of a process whose job has lost another
+# What errors say when the other end of an exchange is gone; JAX raises them as several types.
+SIGNS = ("Gloo", "NCCL", "UNAVAILABLE", "oordination service", "Connection reset")
 
 CLUSTERS = [each for each in ClusterEnv._cluster_types if not each.opt_in_only_method]
 
@@ -38,11 +41,16 @@ def joined(main: Main) -> Main:
             return main(argv)
         try:
             main(argv)
-        except InputError as error:
-            _leave(2, str(error))
-        except JaxRuntimeError as error:
-            reason = str(error).splitlines()[0]
-            _leave(LOST, f"another process of this job has ended, so it stops; start all again to go on ({reason})")
+        except Preempted:
+            raise
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else ""
+            if any(sign in str(error) for sign in SIGNS):
+                _leave(LOST, f"another process of this job has ended, so this one stops; start all again ({reason})")
+            if isinstance(error, InputError):
+                _leave(2, str(error))
+            traceback.print_exc()
+            _leave(1, f"process {jax.process_index()} of the job has failed")
 
     return member
 

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
-from profit_jax import hosts, rng, trees
+from profit_jax import hosts, rng
 from profit_jax.backbone import Backbone
 from profit_jax.benchmark.evaluate import Evaluator, Questions
 from profit_jax.data.cohort import Batches, Layout, Plan, Planner
@@ -265,7 +265,8 @@ def personalize(
                 robust=f"{np.mean([shared.mean() for _, shared in scores]):.3f}",
             )
             bar.update(last - first)
-    origin = trees.broadcast(jax.tree.map(np.asarray, adapter), count)
+    # NumPy's, which every process can read beside what lies on all processes' devices.
+    origin = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (count, *leaf.shape)), adapter)
     for alpha in average:
         scores = known[alpha] if alpha in known else scorer(interpolate(state.adapter, origin, alpha))
         record(scorer.rows(scores, point="average", epoch=epochs, alpha=float(alpha)))

@@ -9,20 +9,19 @@ from profit_jax.data.examples import Example, MemoryClients
 
 
 def same_length(
-    *, clients: int, size: int, positions: int, labels: int, prompt_rows: int, vocabulary: int, seed: int = 0
+    *, clients: int, size: int, positions: int, labels: int, vocabulary: int, seed: int = 0
 ) -> EncodedClients:
     """So many clients of `size` examples each, of random tokens.
 
     Args:
       clients: how many.
       size: examples of each.
-      positions: of an example, its soft prompt included.
+      positions: of an example.
       labels: those of them that are asked for the target.
-      prompt_rows: K, 0 without a soft prompt.
       vocabulary: V.
       seed: of the tokens.
     """
-    draw, query = np.random.default_rng(seed), positions - prompt_rows - labels + 1
+    draw, query = np.random.default_rng(seed), positions - labels + 1
 
     def encode(examples: Sequence[Example]) -> list[Encoded]:
         tokens = draw.integers(3, vocabulary, (len(examples), query + labels), dtype=np.int32)

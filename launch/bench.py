@@ -12,8 +12,8 @@ The line's numbers of a round (of an aggregation: launch/_bench_aggregation.py):
     compile_seconds                    the first call of the round's program, less one round
     seconds_per_round                  the median over `rounds`, after the first
     seconds_per_client_step            seconds_per_round / clients / steps
-    real_tokens_per_second             query and target tokens, no prompt rows, no padding
-    positions_per_real_position        positions computed / (prompt rows + tokens): what the layout leaves
+    real_tokens_per_second             query and target tokens, no padding
+    positions_per_real_position        positions computed / tokens: what the layout leaves
     share_of_matrix_rate               (4 N positions + 4 V D labels) / seconds / the rate of a plain product before
                                        and after each round; N block weights. Frozen weights have no gradient, so a
                                        position costs 2 N forward and 2 N backward
@@ -41,7 +41,7 @@ from launch._same_length import same_length
 from profit_jax.data.cohort import Plan, Planner
 from profit_jax.data.encode import EncodedClients
 from profit_jax.errors import InputError
-from profit_jax.experiment.loop import Schedule, prompt_rows
+from profit_jax.experiment.loop import Schedule
 from profit_jax.experiment.plan import model_flops
 from profit_jax.federated.mesh import axis_sizes, over_clients
 from profit_jax.typing import Adapter
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     layout = _parts.layout(config, lanes)
     if not config.data_dir:  # cohorts of one shape need no ladder
         layout = dataclasses.replace(layout, slack=0.0)
-    planner = Planner(layout, prompt_rows=prompt_rows(adapter))
+    planner = Planner(layout)
     plan = planned(config, model, planner)
     plans = [plan(round) for round in range(max(config.rounds, config.planned))]
     line = {
@@ -115,7 +115,7 @@ def timed(
         "compile_seconds": round(first - median, 2),
         "seconds_per_round": round(median, 4),
         "seconds_per_client_step": round(median / config.clients_per_round / config.local_steps, 5),
-        "real_tokens_per_second": round(plan.real_tokens / median),
+        "real_tokens_per_second": round(plan.real_positions / median),
         "useful_gflop": round(useful / 1e9, 1),
         "matrix_rate_gflop_per_second": round(statistics.median(around) / 1e9, 1),
         "share_of_matrix_rate": round(
@@ -178,7 +178,6 @@ def planned(config: ConfigDict, model: pj.Backbone, planner: Planner) -> Callabl
             size=steps * batch,
             positions=config.example_positions,
             labels=config.example_labels,
-            prompt_rows=planner.prompt_rows,
             vocabulary=model.config.vocabulary,
             seed=config.seed,
         )

@@ -45,7 +45,7 @@ from profit_jax.data.encode import EncodedClients
 from profit_jax.errors import InputError
 from profit_jax.experiment import plan
 from profit_jax.experiment.chips import Topology
-from profit_jax.experiment.loop import Schedule, prompt_rows
+from profit_jax.experiment.loop import Schedule
 from profit_jax.federated import Algorithm
 from profit_jax.typing import Adapter
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     mesh = mesh_on(topology)
     model = backbone(config, mesh)
     algorithm, adapter = method(config, model)
-    planned = cohort(config, model, algorithm, adapter, mesh)
+    planned = cohort(config, model, algorithm, mesh)
     needs = plan.needs(algorithm, adapter, planned.cohort, mesh)
     print(f"{config.get('algorithm') or config.method} of {SHAPE.value or config.model} on {topology}, {MESH.value}")
     print(_needs.layout(config, planned))
@@ -115,7 +115,7 @@ def method(config: ConfigDict, model: pj.Backbone) -> tuple[Algorithm, Adapter]:
     return _perfit.method(config, model, pf.Masks.of_ranks(lora, ranks), start=None)
 
 
-def cohort(config: ConfigDict, model: pj.Backbone, algorithm: Algorithm, adapter: Adapter, mesh: Mesh) -> Plan:
+def cohort(config: ConfigDict, model: pj.Backbone, algorithm: Algorithm, mesh: Mesh) -> Plan:
     """The first round's cohort."""
     schedule = Schedule(
         config.clients_per_round,
@@ -126,18 +126,16 @@ def cohort(config: ConfigDict, model: pj.Backbone, algorithm: Algorithm, adapter
         config.weighting,
         algorithm.pooled,
     )
-    rows = prompt_rows(adapter)
-    data = clients(config, model, rows)
+    data = clients(config, model)
     planner = Planner(
         _parts.layout(config, mesh.shape["clients"]),
-        prompt_rows=rows,
         reduction=config.reduction,
         steps=schedule.most_steps(data.sizes),
     )
     return schedule.plan(planner, data, 0)
 
 
-def clients(config: ConfigDict, model: pj.Backbone, prompt_rows: int) -> EncodedClients:
+def clients(config: ConfigDict, model: pj.Backbone) -> EncodedClients:
     """The training clients: of the config's data where there is a tokenizer for them."""
     profit = "algorithm" in config
     if model.tokenizer and (config.data_dir if profit else config.data):
@@ -149,7 +147,6 @@ def clients(config: ConfigDict, model: pj.Backbone, prompt_rows: int) -> Encoded
         size=size,
         positions=POSITIONS.value,
         labels=LABELS.value,
-        prompt_rows=prompt_rows,
         vocabulary=model.config.vocabulary,
     )
 

@@ -50,7 +50,7 @@ class Perplexity:
             raise InputError(f"client {int(np.argmin(clients.sizes))} has no test examples")
         layout = layout or Layout()
         data = EncodedClients(clients, encoder or Encoder(algorithm.loss.tokenizer))
-        planner = Planner(layout, prompt_rows=0, reduction="token", readers=hosts.readers(mesh, layout.lanes))
+        planner = Planner(layout, reduction="token", readers=hosts.readers(mesh, layout.lanes))
         members = groups(clients.sizes, clients_at_once * layout.lanes)
         # One step holds all of a client's examples, so its loss is the mean over all of its tokens.
         plans = [

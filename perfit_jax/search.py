@@ -95,7 +95,7 @@ def search(
     ranks, parts = budget(rank, sparsity, len(clients)), space.groups(scope)
     steps = -(-int(clients.sizes.max()) // batch_size)
     readers = hosts.readers(mesh, layout.lanes)
-    planner = Planner(layout, prompt_rows=0, reduction=reduction, steps=steps, readers=readers)
+    planner = Planner(layout, reduction=reduction, steps=steps, readers=readers)
     prune = pruning(backbone.loss, space, metric, scope)
     theta = np.asarray(space.flatten(jax.tree.map(lambda leaf: leaf[None], adapter))[0])
     bitmaps = np.zeros((len(clients), -(-space.size // 8)), np.uint8)

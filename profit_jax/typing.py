@@ -28,16 +28,15 @@ Frozen = Mapping[str, Any]  # the backbone's weights
 class Rows(NamedTuple):
     """Packed rows: whole examples of one client side by side, and the labels they carry.
 
-    `client[r]` says whose row it is; attention is causal within a segment; where `slots` is k >= 0 the client's
-    soft-prompt row k stands in for the token. Labels are one flat list: label n asks the hidden state at flat
-    position `label_at[n] = r * T + t` for token `label_token[n]`. `label_weight` is 0 on padding, and otherwise
-    such that a client's loss is the weighted sum of its labels' negative log-likelihoods.
+    `client[r]` says whose row it is; attention is causal within a segment, and reaches the client's soft prompt, which
+    stands before each. Labels are one flat list: label n asks the hidden state at flat position
+    `label_at[n] = r * T + t` for token `label_token[n]`. `label_weight` is 0 on padding, and otherwise such that a
+    client's loss is the weighted sum of its labels' negative log-likelihoods.
     """
 
     tokens: Array  # [R, T] int32
     segments: Array  # [R, T] int32, 0 = padding
     positions: Array  # [R, T] int32, position inside the segment
-    slots: Array  # [R, T] int32, prompt row or -1
     client: Array  # [R] int32
     label_at: Array  # [N] int32
     label_token: Array  # [N] int32
@@ -51,10 +50,9 @@ Q is room; how many flights are in use is said by `Cohort.flights`, and only tho
 
 
 class Queries(NamedTuple):
-    """Queries to answer: one a row, from the left, each with its owner's soft prompt in front."""
+    """Queries to answer: one a row, from the left, each after its owner's soft prompt."""
 
     tokens: Array  # [R, T] int32
-    slots: Array  # [R, T] int32, prompt row or -1
     length: Array  # [R] int32, positions in use, 0 = an empty row
     client: Array  # [R] int32
 

@@ -24,7 +24,7 @@ from tests import worlds
 
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("PROFIT_KILLS", "3"))  # of each command
-SECONDS = ("seconds",)  # of a row: how long it took is another each time
+SECONDS = ("seconds", "waited")  # of a row: how long it took is another each time
 ELSEWHERE = ("run", "command")  # of a row: they name the workdir
 
 

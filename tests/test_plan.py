@@ -52,7 +52,7 @@ def fed_avg(model: Backbone):
 
 def planned(lanes: int):
     drawn = worlds.batches(worlds.encoded(worlds.clients([6] * 8)), range(8), steps=2, batch=3)
-    return worlds.plan(range(8), drawn, rows=K, lanes=lanes, positions_per_flight=64)
+    return worlds.plan(range(8), drawn, lanes=lanes, positions_per_flight=64)
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +99,15 @@ def test_between_clients_goes_the_prompt_once_and_nothing_else_of_size(found):
     assert 4 * K * D <= sum(each.bytes for each in sent) <= 2 * 4 * K * D
 
 
-def test_along_model_every_flight_sums_the_residual_stream_and_gathers_nothing(found):
+def test_along_model_every_flight_and_prompt_sums_the_residual_stream_and_gathers_nothing(found):
     along = [each for each in found[1].exchanges if each.axes == ("model",)]
     assert [each.kind for each in along] == ["all-reduce"]
     plan = planned(4)
     [block] = plan.shape
-    flights = int(plan.cohort.flights.sum())
-    stream = 4 * block.rows * block.width * D
+    steps, clients = 2, 2  # of a lane
+    stream = 4 * D * (int(plan.cohort.flights.sum()) * block.rows * block.width + steps * clients * K)
     # Behind o and down forward; before q, k, v and before gate and up backward, each of these products by itself.
-    assert 4 * L * flights * stream <= along[0].bytes <= 8 * L * flights * stream
+    assert 4 * L * stream <= along[0].bytes <= 8 * L * stream
 
 
 def test_a_personal_state_is_divided_among_clients_and_planned_without_values():
@@ -148,7 +148,7 @@ def test_model_flops_count_positions_and_labels_that_exist():
     plan, data = planned(1), worlds.encoded(worlds.clients([6] * 8))
     drawn = worlds.batches(data, range(8), steps=2, batch=3)
     examples = [example for client in drawn for step in client for example in step]
-    positions = sum(K + len(query) + len(target) - 1 for query, target in examples)
+    positions = sum(len(query) + len(target) - 1 for query, target in examples)
     labels = sum(len(target) for _, target in examples)
     assert model_flops(CONFIG, plan) == 4 * L * MATRICES * positions + 4 * V * D * labels
 

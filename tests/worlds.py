@@ -77,9 +77,9 @@ def batches(data: EncodedClients, chosen: Sequence[int], steps: int, batch: int,
     ]
 
 
-def plan(chosen: Sequence[int], drawn, rows: int = 3, weights=None, **layout) -> Plan:
+def plan(chosen: Sequence[int], drawn, weights=None, **layout) -> Plan:
     settings = {"row_widths": (32, 64), "positions_per_flight": 4096} | layout
-    return Planner(Layout(**settings), prompt_rows=rows)(chosen, drawn.__getitem__, weights)
+    return Planner(Layout(**settings))(chosen, drawn.__getitem__, weights)
 
 
 def cohort(data: EncodedClients, chosen: Sequence[int], steps: int = 2, batch: int = 3, **layout) -> Cohort:

@@ -1,6 +1,6 @@
 """The frozen decoder: embedding, L stacked blocks run by one scan, output projection."""
 
-from collections.abc import Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jax import lax
 
 from profit_jax.backbone.config import BackboneConfig, Reach
 from profit_jax.backbone.layers import Block, KeysValues, Linear, Norm, capped, rotation
-from profit_jax.typing import Array, Queries, Rows
+from profit_jax.typing import Adapter, Array
 
 
 class Decoder(nnx.Module):
@@ -38,37 +38,44 @@ class Decoder(nnx.Module):
         """What the first block reads of tokens: `[...]` int -> `[..., D]`."""
         return self.embedding(tokens) * self.config.embedding_scale
 
-    def embed(self, rows: Rows | Queries, prompts: Array | None) -> Array:
-        """Token embeddings `[R, T, D]`, with row `slots` of the owner's prompt `[C, K, D]` where there is a slot.
+    def read(self, adapters: Adapter, remat: bool = False) -> Adapter:
+        """Adapters as rows read them: of a soft prompt `[C, K, D]` its keys and values, leaves `[C, L, G, K, E]`.
 
-        Prompts are in the space of the scaled embeddings.
+        A prompt stands before every text and so sees none of them: its keys and values are the same for all of a
+        client's rows. It is in the space of the scaled embeddings. What has been read already stays as it is.
         """
-        x = self.embed_tokens(rows.tokens)
-        if prompts is None:
-            return x
-        # A one-hot product, because its gradient is one too: scatter-adds over [R, T] positions run serially on CPUs.
-        chosen = jax.nn.one_hot(rows.slots, prompts.shape[1], dtype=x.dtype)
-        own = of_rows(prompts, rows.client).astype(x.dtype)
-        placed = jnp.einsum("rtk,rkd->rtd", chosen, own, precision=lax.Precision.HIGHEST)
-        return jnp.where((rows.slots >= 0)[..., None], placed, x)
+        if "prompt" not in adapters:
+            return adapters
+        prompt = adapters["prompt"].astype(self.embedding.dtype)
+        others = {name: leaves for name, leaves in adapters.items() if name != "prompt"}
+        clients, length = prompt.shape[:2]
+        at = jnp.broadcast_to(jnp.arange(length), (clients, length))
+        causal = jnp.broadcast_to(jnp.tri(length, dtype=bool), (clients, length, length))
+        _, own = self(prompt, at, causal, jnp.arange(clients), others, remat=remat)
+        # In float32, since the gradients of many rows are summed in it.
+        return {**others, "prefix": jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).astype(jnp.float32), own)}
 
     def __call__(
         self,
         x: Array,  # [R, T, D]
-        positions: Array,  # [R, T]
-        visible: Array,  # [R, T, S] bool
+        positions: Array,  # [R, T], counted from the end of the prompt
+        visible: Array,  # [R, T, S] bool; a prompt is seen by all
         client: Array,  # [R]
-        lora: Mapping | None = None,  # leaves [C, L, ...]
+        adapters: Adapter = MappingProxyType({}),  # as `read` leaves them: leaves [C, L, ...]
         past: tuple[KeysValues, ...] = (),  # leaves [L, R, G, ., E]
         past_positions: Array | None = None,  # [R, S - T], where the keys in `past` stand
         remat: bool = False,
     ) -> tuple[Array, KeysValues]:
         """Runs all blocks; returns hidden states before the last norm and every layer's own keys and values."""
         block, weights = nnx.split(self.blocks)
-        by_layer = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), lora or {})
+        by_layer = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), dict(adapters))
+        ahead = adapters["prefix"][0].shape[3] if "prefix" in adapters else 0
+        positions, visible = positions + ahead, jnp.pad(visible, ((0, 0), (0, 0), (ahead, 0)), constant_values=True)
+        before = [jnp.broadcast_to(jnp.arange(ahead), (x.shape[0], ahead))]
+        before += [] if past_positions is None else [past_positions + ahead]
+        keys_at = jnp.concatenate([*before, positions], axis=1)
         reach = self.config.reach
         kinds = list(dict.fromkeys(reach))
-        keys_at = positions if past_positions is None else jnp.concatenate([past_positions, positions], axis=1)
 
         def sight(kind: Reach) -> tuple[tuple[Array, Array], Array]:
             """The angles and the mask of the layers that reach so far."""
@@ -80,10 +87,12 @@ class Decoder(nnx.Module):
         which = None if len(kinds) == 1 else jnp.asarray([kinds.index(kind) for kind in reach], jnp.int32)
 
         def layer(x: Array, stacked: tuple) -> tuple[Array, KeysValues]:
-            weights, factors, past, which = stacked
-            rows = jax.tree.map(lambda leaf: of_rows(leaf, client), factors)
+            weights, adapters, past, which = stacked
+            rows = jax.tree.map(lambda leaf: of_rows(leaf, client), adapters)
+            if "prefix" in rows:
+                past = (jax.tree.map(lambda leaf: leaf.astype(x.dtype), rows["prefix"]), *past)
             own = sights[0] if which is None else jax.tree.map(lambda *kinds: lax.select_n(which, *kinds), *sights)
-            return nnx.merge(block, weights)(x, *own, rows, past)
+            return nnx.merge(block, weights)(x, *own, rows.get("lora", {}), past)
 
         return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past, which))
 

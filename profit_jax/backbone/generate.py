@@ -1,5 +1,6 @@
 """Generation, greedy or sampled: prompts are read once, then one compiled loop writes a token a step for all rows."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -58,7 +59,7 @@ def decode(
     Args:
       graph: the decoder's structure; static under jit.
       frozen: its weights.
-      adapters: leaves `[C, ...]`; row r uses those of `queries.client[r]`.
+      adapters: leaves `[C, ...]`, read or not (`Decoder.read`); row r uses those of `queries.client[r]`.
       queries: leaves `[R, ...]`; a row of length 0 is empty and gets no tokens.
       sampling: how tokens are drawn; None takes the likeliest.
       new_tokens: at most so many tokens are written; static under jit.
@@ -81,7 +82,7 @@ def _run(
 ) -> _State:
     model: Decoder = nnx.merge(graph, nnx.State(frozen))
     rows, width = queries.tokens.shape
-    lora = adapters.get("lora")
+    adapters = model.read(adapters)
 
     def choose(hidden: Array, ended: Array, step: Array) -> tuple[Array, Array]:
         """The next token of each row, and whether the row has ended with it. hidden is `[R, D]`."""
@@ -91,12 +92,11 @@ def _run(
 
     at = jnp.broadcast_to(jnp.arange(width)[None], (rows, width))
     inside = at < queries.length[:, None]
-    x = model.embed(queries, adapters.get("prompt"))
-    x, prefix = model(x, at, visible_within(inside), queries.client, lora)
+    x, known = model(model.embed_tokens(queries.tokens), at, visible_within(inside), queries.client, adapters)
     past_at = jnp.concatenate([at, queries.length[:, None] + jnp.arange(new_tokens)[None]], axis=1)
     last = jnp.take_along_axis(x, jnp.maximum(queries.length - 1, 0)[:, None, None], axis=1)[:, 0]
     token, ended = choose(last, queries.length == 0, jnp.int32(0))
-    recent = jax.tree.map(lambda own: jnp.zeros((*own.shape[:3], new_tokens, own.shape[4]), own.dtype), prefix)
+    recent = jax.tree.map(lambda own: jnp.zeros((*own.shape[:3], new_tokens, own.shape[4]), own.dtype), known)
     answer = jnp.full((rows, new_tokens), -1, jnp.int32).at[:, 0].set(jnp.where(ended, -1, token))
 
     def running(state: _State) -> Array:
@@ -111,8 +111,8 @@ def _run(
             (queries.length + step)[:, None],
             visible,
             queries.client,
-            lora,
-            past=(prefix, state.recent),
+            adapters,
+            past=(known, state.recent),
             past_positions=past_at,
         )
         recent = jax.tree.map(
@@ -126,6 +126,12 @@ def _run(
 
 
 _decode = jax.jit(decode, static_argnames=("graph", "new_tokens", "end_tokens"))
+
+
+@functools.partial(jax.jit, static_argnames="graph")
+def _read(graph: nnx.GraphDef, frozen: Frozen, adapters: Adapter) -> Adapter:
+    model: Decoder = nnx.merge(graph, nnx.State(frozen))
+    return model.read(adapters)
 
 
 def draw(logits: Array, sampling: Sampling, step: Array) -> Array:
@@ -190,16 +196,16 @@ def generate_tokens(
         raise InputError(f"an answer needs room for one token at least, not {new_tokens}")
     if not (0 <= temperature < math.inf and 0 < top_p <= 1):
         raise InputError(f"temperature = {temperature} must not be negative, and top_p = {top_p} lie in (0, 1]")
-    prompt_rows = adapters["prompt"].shape[1] if "prompt" in adapters else 0
+    read = _read(graph, frozen, adapters)  # once for all batches
     answers: list[np.ndarray] = [np.zeros(0, np.int32)] * len(queries)
     positions = positions_per_batch or (2048 if jax.default_backend() == "cpu" else 16384)
     running = []
     lanes = mesh.shape["clients"] if mesh else 1
-    for chosen, rows, width in batches([prompt_rows + len(query) for query in queries], positions, lanes):
-        batch = _batch([queries[i] for i in chosen], [clients[i] for i in chosen], prompt_rows, rows, width)
+    for chosen, rows, width in batches([len(query) for query in queries], positions, lanes):
+        batch = _batch([queries[i] for i in chosen], [clients[i] for i in chosen], rows, width)
         batch = hosts.placed(batch, NamedSharding(mesh, PartitionSpec("clients"))) if mesh else batch
         sampling = _sampling(chosen, rows, temperature, top_p, seed) if temperature else None
-        tokens = _decode(graph, frozen, adapters, batch, sampling, new_tokens=new_tokens, end_tokens=end_tokens)
+        tokens = _decode(graph, frozen, read, batch, sampling, new_tokens=new_tokens, end_tokens=end_tokens)
         running.append((chosen, tokens))
     for chosen, tokens in running:  # fetched only now: the host prepared the next batches while the device ran
         for i, row in zip(chosen, hosts.gathered(tokens)):
@@ -238,15 +244,13 @@ def ladder(length: int) -> int:
     return width
 
 
-def _batch(queries: list[np.ndarray], clients: list[int], prompt_rows: int, rows: int, width: int) -> Queries:
-    tokens, length = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32)
-    client, slots = np.zeros(rows, np.int32), np.full((rows, width), -1, np.int32)
+def _batch(queries: list[np.ndarray], clients: list[int], rows: int, width: int) -> Queries:
+    tokens, length, client = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32), np.zeros(rows, np.int32)
     for row, query in enumerate(queries):
-        length[row] = prompt_rows + len(query)
-        tokens[row, prompt_rows : length[row]] = query
-        slots[row, :prompt_rows] = np.arange(prompt_rows)
+        length[row] = len(query)
+        tokens[row, : len(query)] = query
     client[: len(clients)] = clients
-    return Queries(tokens, slots, length, client)
+    return Queries(tokens, length, client)
 
 
 def _sampling(chosen: list[int], rows: int, temperature: float, top_p: float, seed: int) -> Sampling:

@@ -61,7 +61,10 @@ def attend(
     scale: float,
     cap: float | None = None,
 ) -> Array:
-    """`softmax(scale Q K^T) V` (Vaswani et al. 2017), keys and values in parts that are never joined.
+    """`softmax(scale Q K^T) V` (Vaswani et al. 2017), keys and values in parts.
+
+    For one query the parts are never joined, since its scores are less than they; for many they are, since the scores
+    are more.
 
     Args:
       queries: `[R, H, T, E]`.
@@ -75,6 +78,8 @@ def attend(
     """
     rows, heads, length, width = queries.shape
     groups = parts[0][0].shape[1]
+    if length > 1:
+        parts = (tuple(jnp.concatenate(part, axis=2) for part in zip(*parts)),)
     grouped = queries.reshape(rows, groups, heads // groups, length, width)
     return _attend(grouped, parts, visible[:, None, None], scale, cap).reshape(queries.shape)
 

@@ -24,7 +24,7 @@ from profit_jax.data.examples import Clients, Example
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.experiment.checkpoint import Checkpoints
-from profit_jax.experiment.loop import prompt_rows, recall_shapes
+from profit_jax.experiment.loop import recall_shapes
 from profit_jax.experiment.preemption import Preempted, Preemption
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated import debugged, local, sampling
@@ -204,7 +204,7 @@ def personalize(
     evaluator = Evaluator(backbone, encoder, new_tokens=new_tokens)
     scorer = Scorer(evaluator, clients)
     count, encode = len(clients.train), functools.cache(lambda place: encoder(clients.train[place]))
-    planner = Planner(layout, prompt_rows=prompt_rows(adapter), readers=hosts.readers(mesh, layout.lanes))
+    planner = Planner(layout, readers=hosts.readers(mesh, layout.lanes))
     method = local(backbone.loss, optimizer=optimizer, clients=count)
     method = debugged(method) if debug else method
     state = method.start(adapter, mesh)

@@ -40,8 +40,9 @@ class Layout:
     """How cohorts are laid out: none of these changes a result.
 
     `row_widths` ascend, the last must hold the longest example; `positions_per_flight` bounds the positions whose
-    activations are in memory together; `lanes` is the size of the mesh axis `clients`; the ladder of
-    shapes has steps of `1 + slack`: a finer one wastes fewer positions, a coarser one compiles fewer programs.
+    activations are in memory together, 0 leaves it to a trial (`experiment.with_flights`); `lanes` is the size of the
+    mesh axis `clients`; the ladder of shapes has steps of `1 + slack`: a finer one wastes fewer positions, a coarser
+    one compiles fewer programs.
     """
 
     row_widths: tuple[int, ...] = (256, 1280)
@@ -52,8 +53,8 @@ class Layout:
     def __post_init__(self):
         if not self.row_widths or list(self.row_widths) != sorted(set(self.row_widths)):
             raise InputError(f"row_widths must ascend, not {self.row_widths}")
-        if self.positions_per_flight < 1 or self.lanes < 1 or self.slack < 0:
-            raise InputError("positions_per_flight and lanes must be positive, slack not negative")
+        if self.positions_per_flight < 0 or self.lanes < 1 or self.slack < 0:
+            raise InputError("positions_per_flight and slack must not be negative, lanes positive")
 
 
 class Plan(NamedTuple):
@@ -61,9 +62,8 @@ class Plan(NamedTuple):
 
     cohort: Cohort
     shape: Shape
-    real_positions: int  # positions that exist: prompt rows, query and target tokens
+    real_positions: int  # positions that exist: those of query and target tokens
     computed_positions: int  # positions in all rows of all lanes, steps and flights
-    real_tokens: int  # query and target tokens
 
     @property
     def waste(self) -> float:
@@ -84,14 +84,15 @@ class Planner:
         self,
         layout: Layout,
         *,
-        prompt_rows: int,
         reduction: Literal["example", "token"] = "example",
         steps: int = 0,
         readers: hosts.Readers | None = None,
     ):
         if reduction not in ("example", "token"):
             raise InputError(f"reduction must be 'example' (Profit Eq. 1) or 'token', not {reduction!r}")
-        self.layout, self.prompt_rows, self.reduction = layout, prompt_rows, reduction
+        if not layout.positions_per_flight:
+            raise InputError("positions_per_flight = 0 is for a trial to choose: experiment.with_flights")
+        self.layout, self.reduction = layout, reduction
         self.shapes: list[Shape] = []  # in use so far; each is a compiled program
         self._steps = steps  # room for so many local steps at least
         self._readers = readers or hosts.readers(None, layout.lanes)
@@ -149,18 +150,14 @@ class Planner:
         shape = self._shape(content)
         dealt = deal_rows(shape, content)
         own_lanes = self._readers.lanes[self._readers.own]
-        blocks = tuple(
-            _fill(block, [part[lane] for lane in own_lanes], self.prompt_rows) for block, part in zip(shape, dealt)
-        )
+        blocks = tuple(_fill(block, [part[lane] for lane in own_lanes]) for block, part in zip(shape, dealt))
         flights = flights_used(dealt)
         every = [example for client in batches for batch in client for example in batch]
-        tokens = sum(len(example.query) + len(example.target) - 1 for example in every)
         return Plan(
             Cohort(blocks, counts, flights, weight, number),
             shape,
-            real_positions=tokens + self.prompt_rows * len(every),
+            real_positions=sum(map(needed, every)),
             computed_positions=positions(shape, flights) * lanes,
-            real_tokens=tokens,
         )
 
     def _read(self, reader: Sequence[int], read: Callable[[int], Batches]) -> list[Batches]:
@@ -179,9 +176,7 @@ class Planner:
         return batches
 
     def _pack(self, batch: Sequence[Encoded]):
-        # The last target token is only asked for, never read, so it takes no position.
-        lengths = [self.prompt_rows + len(query) + len(target) - 1 for query, target in batch]
-        return pack(lengths, self.layout.row_widths)
+        return pack([*map(needed, batch)], self.layout.row_widths)
 
     def _shape(self, content: Content) -> Shape:
         """The cohort's rung of the ladder: a shape in use that wastes little on it, or its own, rounded up.
@@ -236,7 +231,12 @@ def blanks(said: bytes) -> Iterator[Batches]:
         yield [[blank() for _ in range(size)] for size in itertools.islice(sizes, count)]
 
 
-def _fill(block: Block, dealt: Dealt, prompt_rows: int) -> Rows:
+def needed(example: Encoded) -> int:
+    """The positions of an example: the last target token is only asked for, never read, so it takes none."""
+    return len(example.query) + len(example.target) - 1
+
+
+def _fill(block: Block, dealt: Dealt) -> Rows:
     """The block's arrays, `[M, S, Q, R, T]` and `[M, S, Q, N]`: one vectorized write for each array."""
     lead = (len(dealt), len(dealt[0]), block.flights)
     row_start, label_start = [], []  # of each example, in the flattened arrays
@@ -257,18 +257,17 @@ def _fill(block: Block, dealt: Dealt, prompt_rows: int) -> Rows:
                         segment.append(number + 1)
                         scales.append(row.scale)
                         examples.append(example)
-                        offset += prompt_rows + len(example.query) + len(example.target) - 1
+                        offset += needed(example)
                         label += len(example.target)
 
     queries = np.array([len(example.query) for example in examples], np.int64)
     targets = np.array([len(example.target) for example in examples], np.int64)
-    placeholder = np.zeros(prompt_rows, np.int32)
-    position = _counting(prompt_rows + queries + targets - 1)
-    where = np.repeat(np.array(row_start, np.int64), prompt_rows + queries + targets - 1) + position
+    position = _counting(queries + targets - 1)
+    where = np.repeat(np.array(row_start, np.int64), queries + targets - 1) + position
     ordinal = _counting(targets)
     label_where = np.repeat(np.array(label_start, np.int64), targets) + ordinal
     # Label j is asked of the position that has read the query and j target tokens.
-    asked = np.repeat(np.array(in_row, np.int64) + prompt_rows + queries - 1, targets) + ordinal
+    asked = np.repeat(np.array(in_row, np.int64) + queries - 1, targets) + ordinal
 
     def scattered(shape: tuple[int, ...], index: np.ndarray, values: np.ndarray, empty: int, kind: type) -> np.ndarray:
         flat = np.full(int(np.prod(shape)), empty, kind)
@@ -277,14 +276,11 @@ def _fill(block: Block, dealt: Dealt, prompt_rows: int) -> Rows:
 
     rows, labels = (*lead, block.rows, block.width), (*lead, block.labels)
     none = np.zeros(0, np.int32)  # a block may be empty in a cohort that took a wider rung
-    tokens = np.concatenate([none, *(part for query, target in examples for part in (placeholder, query, target[:-1]))])
+    tokens = np.concatenate([none, *(part for query, target in examples for part in (query, target[:-1]))])
     return Rows(
         tokens=scattered(rows, where, tokens, 0, np.int32),
-        segments=scattered(
-            rows, where, np.repeat(np.array(segment, np.int32), prompt_rows + queries + targets - 1), 0, np.int32
-        ),
+        segments=scattered(rows, where, np.repeat(np.array(segment, np.int32), queries + targets - 1), 0, np.int32),
         positions=scattered(rows, where, position, 0, np.int32),
-        slots=scattered(rows, where, np.where(position < prompt_rows, position, -1), -1, np.int32),
         client=client,
         label_at=scattered(labels, label_where, asked, 0, np.int32),
         label_token=scattered(

@@ -3,5 +3,15 @@
 from profit_jax.experiment.checkpoint import Checkpoints, read_adapter, read_checkpoint
 from profit_jax.experiment.loop import Evaluation, Result, train
 from profit_jax.experiment.record import Workdir
+from profit_jax.experiment.trial import with_flights
 
-__all__ = ["Checkpoints", "Evaluation", "Result", "Workdir", "read_adapter", "read_checkpoint", "train"]
+__all__ = [
+    "Checkpoints",
+    "Evaluation",
+    "Result",
+    "Workdir",
+    "read_adapter",
+    "read_checkpoint",
+    "train",
+    "with_flights",
+]

@@ -104,7 +104,7 @@ def train(
     readers = hosts.readers(mesh, layout.lanes)
     schedule = Schedule(clients_per_round, local_steps, local_epochs, batch_size, seed, weighting, algorithm.pooled)
     steps = schedule.most_steps(clients.sizes)
-    planner = Planner(layout, prompt_rows=prompt_rows(adapter), reduction=reduction, steps=steps, readers=readers)
+    planner = Planner(layout, reduction=reduction, steps=steps, readers=readers)
 
     state = algorithm.start(adapter, mesh)
     best, done = None, 0  # none until there is a score
@@ -123,12 +123,14 @@ def train(
                 workdir.keep(name, lambda row: row["round"] <= done)
             recall_shapes(workdir, planner, done)
         bar.update(done)
+        ended = time.perf_counter()
         for planned in prefetch(lambda round: schedule.plan(planner, data, round), range(done, rounds)):
             started = time.perf_counter()
+            waited = started - ended  # for the cohort; the devices had nothing to do
             cohort = over_clients(planned.cohort, mesh) if mesh else planned.cohort
             state, stats = algorithm.round(state, cohort)
             stats, done = hosts.gathered(stats), done + 1
-            row = {"round": done, **_row(stats), "seconds": time.perf_counter() - started}
+            row = {"round": done, **_row(stats), "seconds": time.perf_counter() - started, "waited": waited}
             took_part = _cohort_row(algorithm, state, planned.cohort.client, stats)
             if np.isnan(row["loss"]).all():  # a setting that diverges leaves those beside it whole
                 raise InputError(_all_lost(done, took_part["clients"], saved.newest()))
@@ -159,6 +161,7 @@ def train(
                 loss=f"{np.min(row['loss']):.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}"
             )
             bar.update()
+            ended = time.perf_counter()
     if lost := int(sum(np.sum(row["left_out"]) for row in history)):
         named = f"; {workdir.path / 'cohorts.jsonl'} names them" if workdir else ""
         warnings.warn(
@@ -231,11 +234,6 @@ def recall_shapes(workdir: Workdir, planner: Planner, done: int) -> None:
 def on_host(tree: Tree) -> Tree:
     """NumPy arrays of a tree's shapes, as a place for what is restored."""
     return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
-
-
-def prompt_rows(adapter: Adapter) -> int:
-    """K, the positions that an adapter puts before every query; 0 for a LoRA."""
-    return adapter["prompt"].shape[-2] if "prompt" in adapter else 0
 
 
 def _row(stats: Stats) -> dict[str, Any]:

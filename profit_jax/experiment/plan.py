@@ -5,6 +5,7 @@ seconds = bounds(found, chip, mesh.shape)
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -21,9 +22,9 @@ from profit_jax.experiment.chips import Chip
 from profit_jax.experiment.program import Collective, collectives
 from profit_jax.experiment.work import Work, work
 from profit_jax.federated.algorithm import Algorithm
-from profit_jax.federated.client import gradients
+from profit_jax.federated.client import flight_gradients
 from profit_jax.federated.mesh import abstract, cohort_places
-from profit_jax.typing import Adapter, Cohort, Rows, Tree
+from profit_jax.typing import Adapter, Cohort, Frozen, Rows, Tree
 
 
 class Memory(NamedTuple):
@@ -115,13 +116,17 @@ def arithmetic(algorithm: Algorithm, state: Any, cohort: Cohort, flights: np.nda
     """
     clients = jax.ShapeDtypeStruct(cohort.client.shape[1:], np.int32)
     adapters = jax.eval_shape(algorithm.adapters, state, clients)
+    frozen, loss, steps = algorithm.loss.frozen, algorithm.loss, cohort.counts.shape[1]
+    read = jax.eval_shape(loss.read, frozen, adapters)
+
+    def there_and_back(frozen: Frozen, adapters: Adapter, change: Adapter) -> Adapter:
+        return jax.vjp(functools.partial(loss.read, frozen), adapters)[1](change)
 
     def of(block: Rows) -> Work:
-        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[3:]), leaf.dtype), block)
-        arguments = (algorithm.loss.frozen, adapters, (one,), jax.ShapeDtypeStruct((1,), np.int32))
-        return work(lambda *arguments: gradients(algorithm.loss, *arguments), *arguments)
+        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[3:], leaf.dtype), block)
+        return work(functools.partial(flight_gradients, loss), frozen, read, one)
 
-    total = Work(0, 0)
+    total = work(there_and_back, frozen, adapters, read).times(steps)
     for block, number in zip(cohort.batches, flights, strict=True):
         total = total.plus(of(block).times(int(number)))
     return total

@@ -19,11 +19,16 @@ from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
 
 
 class LossFunction(Protocol):
-    """A flight's losses, `[C]`, from the frozen weights, the clients' adapters `[C, ...]` and the rows."""
+    """A flight's losses, `[C]`, from the frozen weights, what is read of the clients' adapters, and the rows.
+
+    `read` makes of adapters, leaves `[C, ...]`, what all flights of a step have in common; it may be the identity.
+    """
 
     frozen: Frozen
 
-    def __call__(self, frozen: Frozen, adapters: Adapter, rows: Rows) -> Array: ...  # noqa: D102
+    def read(self, frozen: Frozen, adapters: Adapter) -> Adapter: ...  # noqa: D102
+
+    def __call__(self, frozen: Frozen, read: Adapter, rows: Rows) -> Array: ...  # noqa: D102
 
 
 class State(NamedTuple):

@@ -33,7 +33,8 @@ def over_flights(work: Callable[[Rows], Tree], start: Tree, batch: Batch, flight
 def losses(loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, flights: Array) -> Array:
     """Each client's loss `[C]` on one step's rows."""
     clients = jax.tree.leaves(adapters)[0].shape[0]
-    return over_flights(lambda rows: loss(frozen, adapters, rows), jnp.zeros(clients), batch, flights)
+    read = loss.read(frozen, adapters)
+    return over_flights(lambda rows: loss(frozen, read, rows), jnp.zeros(clients), batch, flights)
 
 
 def gradients(
@@ -41,20 +42,28 @@ def gradients(
 ) -> tuple[Array, Adapter]:
     """Each client's loss `[C]` and gradient (leaves `[C, ...]`) on one step's rows.
 
+    What the flights have in common is computed once, before them, and its gradient followed back once, after them.
+    """
+    read, pull_back = jax.vjp(functools.partial(loss.read, frozen), adapters)
+    clients = jax.tree.leaves(adapters)[0].shape[0]
+    start = jnp.zeros(clients), jax.tree.map(jnp.zeros_like, read)
+    losses, own = over_flights(functools.partial(flight_gradients, loss, frozen, read), start, batch, flights)
+    return losses, *pull_back(own)
+
+
+def flight_gradients(loss: LossFunction, frozen: Frozen, read: Adapter, rows: Rows) -> tuple[Array, Adapter]:
+    """Each client's loss `[C]` on a flight's rows, and its gradient with respect to what they read.
+
     The rows of all clients go through the backbone together. The loss is a sum over rows and each row reads its
     owner's adapter alone, so the gradient of the sum holds every client's own gradient.
     """
 
-    def flight(rows: Rows) -> tuple[Array, Adapter]:
-        def summed(adapters: Adapter) -> tuple[Array, Array]:
-            losses = loss(frozen, adapters, rows)
-            return jnp.sum(losses), losses
+    def summed(read: Adapter) -> tuple[Array, Array]:
+        losses = loss(frozen, read, rows)
+        return jnp.sum(losses), losses
 
-        own, losses = jax.grad(summed, has_aux=True)(adapters)
-        return losses, own
-
-    clients = jax.tree.leaves(adapters)[0].shape[0]
-    return over_flights(flight, (jnp.zeros(clients), jax.tree.map(jnp.zeros_like, adapters)), batch, flights)
+    own, losses = jax.grad(summed, has_aux=True)(read)
+    return losses, own
 
 
 class Moments(NamedTuple):

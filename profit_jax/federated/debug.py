@@ -71,7 +71,6 @@ def only(cohort: Cohort, lane: int, place: int) -> Cohort:
         return rows._replace(
             tokens=np.where(kept[..., None], rows.tokens, 0),
             segments=np.where(kept[..., None], rows.segments, 0),
-            slots=np.where(kept[..., None], rows.slots, -1),
             client=np.full_like(rows.client, place),
             label_weight=np.where(labelled, rows.label_weight, 0),
         )

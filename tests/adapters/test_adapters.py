@@ -10,6 +10,7 @@ from profit_jax import trees
 from profit_jax.adapters import lora, soft_prompt
 from profit_jax.errors import InputError
 from tests import worlds
+from tests.backbone.families import nothing
 
 
 def test_a_gaussian_prompt_has_variance_a_quarter():
@@ -50,11 +51,10 @@ def test_a_new_lora_changes_nothing():
     backbone = worlds.backbone()
     adapters = trees.broadcast(lora(backbone, rank=2, targets=("q", "v", "down")), 2)
     data = worlds.encoded(worlds.clients())
-    cohort = worlds.plan([0, 1], worlds.batches(data, [0, 1], 1, 3), rows=0).cohort
+    cohort = worlds.plan([0, 1], worlds.batches(data, [0, 1], 1, 3)).cohort
     rows = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0, 0]), cohort.batches[0])
     with_lora = backbone.loss(backbone.frozen, adapters, rows)
-    empty = {"prompt": jnp.zeros((2, 1, worlds.CONFIG.width))}  # no slot asks for its row
-    np.testing.assert_array_equal(with_lora, backbone.loss(backbone.frozen, empty, rows))
+    np.testing.assert_array_equal(with_lora, backbone.loss(backbone.frozen, nothing(2, worlds.CONFIG), rows))
 
 
 def test_lora_counts_its_parameters():

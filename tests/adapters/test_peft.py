@@ -23,7 +23,7 @@ from profit_jax.backbone import Backbone
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.save import save
 from profit_jax.errors import InputError
-from profit_jax.typing import Adapter, Frozen, Queries
+from profit_jax.typing import Adapter, Frozen
 from tests.backbone.families import TINY, loras, prompts, reference, tiny
 from tests.backbone.test_parity import loaded, reference_logits, tokens
 
@@ -55,14 +55,12 @@ def our_logits(backbone: Backbone, adapter: Adapter, ids: np.ndarray) -> np.ndar
 
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(graph: nnx.GraphDef, frozen: Frozen, own: Adapter, ids: jax.Array) -> jax.Array:
-    """Through the parts that training uses: a prompt in its slots, factors by row."""
-    model, rows = nnx.merge(graph, nnx.State(frozen)), own["prompt"].shape[1] if "prompt" in own else 0
-    batch, length = ids.shape[0], rows + ids.shape[1]
+    """Through the parts that training uses: a prompt's keys and values, factors by row."""
+    model, (batch, length) = nnx.merge(graph, nnx.State(frozen)), ids.shape
     clients, at = jnp.zeros(batch, jnp.int32), jnp.tile(jnp.arange(length), (batch, 1))
-    queries = Queries(jnp.pad(ids, ((0, 0), (rows, 0))), jnp.where(at < rows, at, -1), clients + length, clients)
     causal = jnp.tile(jnp.tri(length, dtype=bool), (batch, 1, 1))
-    hidden, _ = model(model.embed(queries, own.get("prompt")), at, causal, clients, own.get("lora"))
-    return model.logits(hidden)[:, rows:]
+    hidden, _ = model(model.embed_tokens(ids), at, causal, clients, model.read(own))
+    return model.logits(hidden)
 
 
 @pytest.mark.parametrize("name", ["gemma", "gpt-neox"])

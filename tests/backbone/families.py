@@ -150,6 +150,11 @@ def prompts(clients: int, rows: int, width: int = TINY.width, seed: int = 0) -> 
     return {"prompt": jnp.asarray(draw.normal(0, 0.5, (clients, rows, width)), jnp.float32)}
 
 
+def nothing(clients: int, config: BackboneConfig = TINY) -> dict:
+    """What is read of a soft prompt without rows, which changes nothing."""
+    return {"prefix": (jnp.zeros((clients, config.layers, config.key_value_heads, 0, config.head_width)),) * 2}
+
+
 def loras(
     clients: int,
     rank: int = 2,

@@ -73,7 +73,7 @@ def test_the_loop_stops_when_every_row_has_ended():
     backbone = tiny()
     chosen = queries([3, 11])
     free = generated(backbone, {}, chosen, [0, 0])
-    batch = _batch(chosen, [0, 0], 0, 4, 16)  # two rows are empty
+    batch = _batch(chosen, [0, 0], 4, 16)  # two rows are empty
 
     def steps(end_tokens):
         return int(

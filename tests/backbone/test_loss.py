@@ -12,7 +12,7 @@ from flax import nnx
 
 from profit_jax.backbone import Backbone
 from profit_jax.typing import Rows
-from tests.backbone.families import TINY, loras, prompts, sequence_logits, tiny
+from tests.backbone.families import TINY, loras, nothing, prompts, sequence_logits, tiny
 
 CLIENTS, PROMPT = 3, 4
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -33,36 +33,35 @@ def examples(seed: int = 0) -> list[Example]:
     return [Example(client, ids(2, 12), ids(1, 5)) for client in (0, 1, 1, 1, 2, 2) for _ in range(2)]
 
 
-def packed(chosen: list[Example], width: int, prompt: int) -> Rows:
+def packed(chosen: list[Example], width: int) -> Rows:
     """First fit, a row at a time; the order of `chosen` decides the layout. Always 10 rows and 50 labels."""
     rows: list[list[Example]] = []
 
     def used(row: list[Example]) -> int:
-        return sum(prompt + len(e.query) + len(e.target) - 1 for e in row)
+        return sum(len(e.query) + len(e.target) - 1 for e in row)
 
     for e in chosen:
         needed = used([e])
         fits = [row for row in rows if row[0].client == e.client and used(row) + needed <= width]
         fits[0].append(e) if fits else rows.append([e])
     shape = (10, width)
-    tokens, segments, positions, slots = (np.full(shape, fill, np.int32) for fill in (0, 0, 0, -1))
+    tokens, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
     labels = []
     count = np.bincount([e.client for e in chosen], minlength=CLIENTS)
     for r, row in enumerate(rows):
         start = 0
         for s, e in enumerate(row):
-            ids = [0] * prompt + e.query + e.target[:-1]
+            ids = e.query + e.target[:-1]
             at = slice(start, start + len(ids))
             tokens[r, at], segments[r, at], positions[r, at] = ids, s + 1, np.arange(len(ids))
-            slots[r, start : start + prompt] = np.arange(prompt)
-            first = r * width + start + prompt + len(e.query) - 1
+            first = r * width + start + len(e.query) - 1
             labels += [(first + i, token, 1 / count[e.client]) for i, token in enumerate(e.target)]
             start += len(ids)
     labels += [(0, 0, 0.0)] * (50 - len(labels))
     at, token, weight = zip(*labels)
     client = np.asarray([row[0].client for row in rows] + [0] * (10 - len(rows)), np.int32)
     return Rows(
-        *map(jnp.asarray, (tokens, segments, positions, slots, client)),
+        *map(jnp.asarray, (tokens, segments, positions, client)),
         jnp.asarray(at, jnp.int32),
         jnp.asarray(token, jnp.int32),
         jnp.asarray(weight, jnp.float32),
@@ -114,7 +113,7 @@ def gradient(adapters: dict, rows: Rows, remat: bool = False) -> tuple[dict, jax
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_packed_rows_equal_one_example_at_a_time(kind):
     adapters, chosen = ADAPTERS[kind], examples()
-    found, losses = gradient(adapters, packed(chosen, 40, PROMPT if "prompt" in adapters else 0))
+    found, losses = gradient(adapters, packed(chosen, 40))
 
     def total(adapters: dict) -> tuple[jax.Array, jax.Array]:
         losses = one_at_a_time(tiny(), adapters, chosen)
@@ -128,18 +127,18 @@ def test_packed_rows_equal_one_example_at_a_time(kind):
 
 def test_layout_changes_nothing():
     chosen, adapters = examples(), ADAPTERS["both"]
-    tight, _ = gradient(adapters, packed(chosen, 40, PROMPT))
-    others = [gradient(adapters, packed(chosen[::-1], 40, PROMPT))[0]]
-    others += [gradient(adapters, packed(chosen, 96, PROMPT))[0]]
-    others += [gradient(adapters, packed(chosen, 40, PROMPT), remat=True)[0]]
-    alone = [gradient(adapters, packed([e for e in chosen if e.client == c], 40, PROMPT))[0] for c in range(CLIENTS)]
+    tight, _ = gradient(adapters, packed(chosen, 40))
+    others = [gradient(adapters, packed(chosen[::-1], 40))[0]]
+    others += [gradient(adapters, packed(chosen, 96))[0]]
+    others += [gradient(adapters, packed(chosen, 40), remat=True)[0]]
+    alone = [gradient(adapters, packed([e for e in chosen if e.client == c], 40))[0] for c in range(CLIENTS)]
     others += [jax.tree.map(lambda *leaves: sum(leaves), *alone)]
     for other in others:
         jax.tree.map(equal_gradient, tight, other)
 
 
 def test_a_client_without_labels_has_no_loss_and_no_gradient():
-    rows = packed(examples(), 40, PROMPT)
+    rows = packed(examples(), 40)
     mine = rows.client[rows.label_at // 40] == 1
     rows = rows._replace(label_weight=jnp.where(mine, rows.label_weight, 0.0))
     found, losses = gradient(ADAPTERS["both"], rows)
@@ -152,19 +151,18 @@ def test_a_prompt_of_token_embeddings_equals_the_text():
     backbone = tiny()
     text, query, target = [5, 9, 17, 33], [40, 41, 8], [12, 7]
     adapters = {"prompt": backbone.frozen["embedding"]["embedding"][jnp.asarray(text)][None]}
-    soft = packed([Example(0, query, target)], 16, len(text))
-    hard = packed([Example(0, text + query, target)], 16, 0)
+    soft = packed([Example(0, query, target)], 16)
+    hard = packed([Example(0, text + query, target)], 16)
     _, left = gradient(adapters, soft)
-    _, right = gradient(prompts(1, 1), hard)
+    _, right = gradient(nothing(1), hard)
     np.testing.assert_allclose(left, right, rtol=1e-6)
 
 
 def test_a_lora_with_zero_b_is_the_identity():
-    rows = packed(examples(), 40, 0)
+    rows = packed(examples(), 40)
     lora = loras(CLIENTS, targets=TARGETS)["lora"]
     zero = {"lora": {name: {"a": f["a"], "b": jnp.zeros_like(f["b"])} for name, f in lora.items()}}
-    unused = prompts(CLIENTS, PROMPT)  # the rows have no slots for it
-    np.testing.assert_array_equal(gradient({**unused, **zero}, rows)[1], gradient(unused, rows)[1])
+    np.testing.assert_array_equal(gradient(zero, rows)[1], gradient(nothing(CLIENTS), rows)[1])
 
 
 def test_the_structure_is_static_and_the_weights_are_plain():

@@ -47,7 +47,7 @@ def test_loading_two_gib_holds_one_tensor_beside_the_weights(stored, layers, tmp
 @functools.cache
 def temporary(remat: bool = False, quantize: str = "") -> int:
     """Bytes beside arguments and results in a compiled training step of a prompt on twelve layers."""
-    backbone, rows = Backbone.random(DEEP, remat=remat, quantize=quantize), packed(examples(), 40, PROMPT)
+    backbone, rows = Backbone.random(DEEP, remat=remat, quantize=quantize), packed(examples(), 40)
 
     @jax.jit
     def gradient(frozen: dict, adapters: dict) -> dict:

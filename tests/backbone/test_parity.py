@@ -15,7 +15,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from profit_jax.backbone import Backbone
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.layers import rotate, rotation
-from tests.backbone.families import FAMILIES, block, loras, merged, prompts, reference
+from tests.backbone.families import FAMILIES, block, loras, merged, nothing, prompts, reference
 from tests.backbone.test_loss import CLIENTS, PROMPT, TARGETS, Example, examples, packed
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_packed_losses_and_prompt_gradients_equal_transformers(name: str):
 
         return jax.grad(total, has_aux=True)(adapters)
 
-    found, losses = gradient(adapters, packed(chosen, 40, PROMPT))
+    found, losses = gradient(adapters, packed(chosen, 40))
     _, rounded = reference_gradient(model, adapters, chosen)
     try:
         true_losses, truth = reference_gradient(model.double(), adapters, chosen)
@@ -135,9 +135,9 @@ def test_a_lora_is_a_change_of_the_weights(name: str):
     targets = tuple(target for target in targets if "norm" not in target)
     assert {*TARGETS} - {*targets} == ({"gate"} if name == "gpt-neox" else set())
     adapters = loras(1, targets=targets, config=backbone.config)
-    rows = packed([e for e in examples() if e.client == 0], 40, 0)
+    rows = packed([e for e in examples() if e.client == 0], 40)
     own = jax.tree.map(lambda leaf: leaf[0], adapters["lora"])
-    expected = jax.jit(backbone.loss)(merged(backbone.frozen, own), prompts(1, 1), rows)
+    expected = jax.jit(backbone.loss)(merged(backbone.frozen, own), nothing(1, backbone.config), rows)
     np.testing.assert_allclose(jax.jit(backbone.loss)(backbone.frozen, adapters, rows), expected, rtol=1e-5)
 
 
@@ -146,11 +146,11 @@ def test_a_prompt_of_embedded_tokens_equals_the_text(name: str):
     """Soft prompts live where the first block reads, behind the scale of the embeddings."""
     _, backbone = loaded(name)
     text, query, target = [5, 9, 17, 33], [40, 41, 8], [12, 7]
-    soft = packed([Example(0, query, target)], 16, len(text))
-    hard = packed([Example(0, text + query, target)], 16, 0)
+    soft = packed([Example(0, query, target)], 16)
+    hard = packed([Example(0, text + query, target)], 16)
     loss = jax.jit(backbone.loss)
     left = loss(backbone.frozen, {"prompt": backbone.embed(jnp.asarray(text))[None]}, soft)
-    np.testing.assert_allclose(left, loss(backbone.frozen, prompts(1, 1), hard), rtol=1e-6)
+    np.testing.assert_allclose(left, loss(backbone.frozen, nothing(1, backbone.config), hard), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma 2"])

@@ -15,8 +15,6 @@ from profit_jax.data.encode import Encoded
 from profit_jax.data.packing import deal, pack, round_up
 from profit_jax.errors import InputError
 
-PROMPT = 3
-
 
 def example(query: int, target: int, mark: int) -> Encoded:
     """Tokens that tell the example: query tokens are 2 * mark, target tokens 2 * mark + 1."""
@@ -46,7 +44,7 @@ def cohorts(draw):
 def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
     batches, layout = drawn
     clients = list(range(10, 10 + len(batches)))
-    plan = Planner(layout, prompt_rows=PROMPT)(clients, batches.__getitem__)
+    plan = Planner(layout)(clients, batches.__getitem__)
     found: dict[tuple[int, int, int], tuple] = {}
     for block in plan.cohort.batches:
         lanes, steps, flights, rows, width = block.tokens.shape
@@ -55,8 +53,7 @@ def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
             for segment in set(block.segments[m, s, q, r].tolist()) - {0}:
                 at = np.flatnonzero(block.segments[m, s, q, r] == segment)
                 assert (np.diff(at) == 1).all() and (block.positions[m, s, q, r, at] == np.arange(len(at))).all()
-                assert (block.slots[m, s, q, r, at] == [*range(PROMPT), *[-1] * (len(at) - PROMPT)]).all()
-                tokens = block.tokens[m, s, q, r, at[PROMPT:]]
+                tokens = block.tokens[m, s, q, r, at]
                 mine = (block.label_weight[m, s, q] > 0) & np.isin(block.label_at[m, s, q], r * width + at)
                 asked = block.label_at[m, s, q][mine] - r * width - at[0]
                 key = (int(owner), s, int(tokens[0]) // 2)
@@ -72,7 +69,7 @@ def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
     for client, s, batch, (query, target) in wanted:
         tokens, asked, token, weight = found[client, s, int(query[0]) // 2]
         np.testing.assert_array_equal(tokens, np.concatenate([query, target[:-1]]))
-        np.testing.assert_array_equal(asked, PROMPT + len(query) - 1 + np.arange(len(target)))
+        np.testing.assert_array_equal(asked, len(query) - 1 + np.arange(len(target)))
         np.testing.assert_array_equal(token, target)
         np.testing.assert_allclose(weight, 1 / len(batch), rtol=1e-6)
 
@@ -81,7 +78,7 @@ def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
 @given(cohorts())
 def test_positions_are_counted_as_they_are(drawn):
     batches, layout = drawn
-    plan = Planner(layout, prompt_rows=PROMPT)(range(len(batches)), batches.__getitem__)
+    plan = Planner(layout)(range(len(batches)), batches.__getitem__)
     used = plan.cohort.flights.sum(0)
     sizes = [block.rows * block.width for block in plan.shape]
     assert plan.computed_positions == layout.lanes * int(used @ sizes)
@@ -97,7 +94,7 @@ def test_positions_are_counted_as_they_are(drawn):
 
 def test_examples_and_weights_say_who_takes_part():
     batches = [[[example(4, 2, 1), example(4, 2, 2)], []], [[example(4, 2, 3)], [example(4, 2, 4)]]]
-    cohort = Planner(Layout((16,)), prompt_rows=0)([7, 9], batches.__getitem__, weights=[2.0, 3.0]).cohort
+    cohort = Planner(Layout((16,)))([7, 9], batches.__getitem__, weights=[2.0, 3.0]).cohort
     by_client = {
         int(c): (cohort.counts[0, :, p].tolist(), float(cohort.weight[0, p])) for p, c in enumerate(cohort.client[0])
     }
@@ -106,7 +103,7 @@ def test_examples_and_weights_say_who_takes_part():
 
 def test_a_token_mean_weighs_every_target_token_alike():
     batches = [[[example(4, 1, 1), example(4, 3, 2)]]]
-    cohort = Planner(Layout((16,)), prompt_rows=0, reduction="token")([0], batches.__getitem__).cohort
+    cohort = Planner(Layout((16,)), reduction="token")([0], batches.__getitem__).cohort
     assert cohort.counts.tolist() == [[[4]]]
     (block,) = cohort.batches
     weights = block.label_weight[block.label_weight > 0]
@@ -116,7 +113,7 @@ def test_a_token_mean_weighs_every_target_token_alike():
 def test_a_cell_short_of_wide_rows_uses_those_the_others_need():
     """One client's long text opens wide rows; the other lane's narrow rows move into as many, not beside them."""
     long = [[[example(60, 2, i) for i in range(4)]], [[example(10, 2, i) for i in range(4, 20)]]]
-    plan = Planner(Layout((16, 64), lanes=2), prompt_rows=0)([0, 1], long.__getitem__)
+    plan = Planner(Layout((16, 64), lanes=2))([0, 1], long.__getitem__)
     (block,) = plan.shape
     assert block.width == 64 and block.rows * plan.cohort.flights.tolist()[0][0] == 4
 
@@ -125,7 +122,7 @@ def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
     """Three clients of 4, 2 and 2 steps: the two short ones share no step, and every client's steps stay in order."""
     lengths = {0: 4, 1: 2, 2: 2}
     batches = [[[example(10, 2, 10 * c + s + 1)] for s in range(steps)] for c, steps in lengths.items()]
-    plan = Planner(Layout((16,)), prompt_rows=0)([0, 1, 2], batches.__getitem__)
+    plan = Planner(Layout((16,)))([0, 1, 2], batches.__getitem__)
     (block,) = plan.cohort.batches
     taken = {client: [] for client in lengths}
     for step in range(4):
@@ -138,7 +135,7 @@ def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
 
 def test_an_example_longer_than_the_widest_row_is_refused():
     with pytest.raises(InputError, match="takes 66 positions, more than the widest row, 64"):
-        Planner(Layout((16, 64)), prompt_rows=3)([0], [[[example(60, 4, 1)]]].__getitem__)
+        Planner(Layout((16, 64)))([0], [[[example(61, 5, 1)]]].__getitem__)
 
 
 @pytest.mark.parametrize("fields", [{"row_widths": ()}, {"row_widths": (64, 16)}, {"lanes": 0}])
@@ -149,7 +146,7 @@ def test_a_layout_that_makes_no_sense_is_refused(fields):
 
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(InputError, match="reduction"):
-        Planner(Layout(), prompt_rows=0, reduction="mean")
+        Planner(Layout(), reduction="mean")
 
 
 @given(st.lists(st.integers(1, 40), max_size=40))
@@ -173,7 +170,7 @@ def test_rounding_up_wastes_less_than_the_ladders_ratio(number, ratio):
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6))
 def test_shapes_seen_before_open_no_program(seeds):
-    planner = Planner(Layout((48,), slack=0.2), prompt_rows=PROMPT)
+    planner = Planner(Layout((48,), slack=0.2))
 
     def plan(seed: int):
         draw = np.random.default_rng(seed)
@@ -211,7 +208,7 @@ def test_each_process_reads_its_own_clients_and_all_plan_alike(monkeypatch):
     def plan(index: int):
         process.index = index
         readers = hosts.Readers(((0, 1), (2, 3)), (0, 1), index)
-        planner = Planner(layout, prompt_rows=PROMPT, readers=readers)
+        planner = Planner(layout, readers=readers)
 
         def batches_of(place: int):
             read[index].add(place)
@@ -222,7 +219,7 @@ def test_each_process_reads_its_own_clients_and_all_plan_alike(monkeypatch):
     with ThreadPoolExecutor(2) as threads:
         plans = [*threads.map(plan, (0, 1))]
     assert not read[0] & read[1] and read[0] | read[1] == {*range(7)}
-    whole = Planner(layout, prompt_rows=PROMPT)(clients, batches.__getitem__)
+    whole = Planner(layout)(clients, batches.__getitem__)
     for name in ("counts", "flights", "weight", "client"):
         np.testing.assert_array_equal(*(getattr(each.cohort, name) for each in plans))
     assert plans[0].shape == plans[1].shape

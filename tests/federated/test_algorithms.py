@@ -199,8 +199,8 @@ def test_steps_that_do_not_exist_move_nothing_in_any_algorithm():
         centralized(loss, optimizer=adam),
     )
     for method in methods:
-        exact, stats = rounds(method, Planner(settings, prompt_rows=3)(CHOSEN, drawn.__getitem__).cohort)
-        roomy, same = rounds(method, Planner(settings, prompt_rows=3, steps=5)(CHOSEN, drawn.__getitem__).cohort)
+        exact, stats = rounds(method, Planner(settings)(CHOSEN, drawn.__getitem__).cohort)
+        roomy, same = rounds(method, Planner(settings, steps=5)(CHOSEN, drawn.__getitem__).cohort)
         np.testing.assert_array_equal(exact, roomy)
         assert float(stats.loss.value) == float(same.loss.value)
 

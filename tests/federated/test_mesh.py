@@ -70,8 +70,8 @@ def after(run: str, config: str, text: str = "") -> np.ndarray:
     """Every client's adapter after two rounds, one after another; on one device without a mesh."""
     model = backbone(config, text)
     algorithm, adapter = RUNS[run](model)
-    rows, lanes = len(adapter.get("prompt", ())), model.mesh.shape["clients"] if text else 1
-    cohort = worlds.plan(CHOSEN, DRAWN, rows=rows, weights=range(1, 9), lanes=lanes, positions_per_flight=96).cohort
+    lanes = model.mesh.shape["clients"] if text else 1
+    cohort = worlds.plan(CHOSEN, DRAWN, weights=range(1, 9), lanes=lanes, positions_per_flight=96).cohort
     state, cohort = algorithm.start(adapter, model.mesh), over_clients(cohort, model.mesh) if text else cohort
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     for _ in range(2):

@@ -47,6 +47,9 @@ def parsed(folder: Path, *arguments: str) -> dict:
         patch.setattr(flags, "FLAGS", values)
         patch.setattr(sys, "dont_write_bytecode", True)  # it would be that of an earlier case of this second
         patch.setattr(_main, "_fail", _refuse)
+        patch.delitem(
+            sys.modules, "config_config", raising=False
+        )  # or the names of an earlier case would still be there
         flag = _main.config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
         _main._parse_flags(["launcher", f"--config={folder / 'config.py'}", *arguments])
         return flag.value.to_dict()

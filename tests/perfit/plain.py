@@ -56,6 +56,9 @@ class Bigrams:
     def loss(self) -> "Bigrams":
         return self
 
+    def read(self, frozen, adapters: Adapter) -> Adapter:
+        return adapters
+
     def __call__(self, frozen, adapters: Adapter, rows: Rows) -> Array:
         clients = adapters["lora"]["q"]["a"].shape[0]
         owner = rows.client[rows.label_at // rows.tokens.shape[1]]
@@ -162,7 +165,7 @@ def layout(**changes) -> Layout:
 
 
 def planner(**changes) -> Planner:
-    return Planner(layout(**changes), prompt_rows=0, reduction="token", steps=2)
+    return Planner(layout(**changes), reduction="token", steps=2)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ requirements = [
     "jax>=0.10",
     "matplotlib>=3.9",
     "ml_collections>=1.1",
+    "nltk>=3.9",
     "numpy>=2.0",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11.30",

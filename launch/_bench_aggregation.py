@@ -19,6 +19,7 @@ from perfit_jax import Masks, Space, budget, expanded_rank
 from perfit_jax.algorithm import Modules, exchange
 from profit_jax import rng
 from profit_jax.federated.local import take
+from profit_jax.typing import Adapter
 
 BYTES = 40
 COPIED = 2**30  # bytes of the array that is read and written
@@ -26,18 +27,9 @@ COPIED = 2**30  # bytes of the array that is read and written
 
 def measure(config: ConfigDict, seconds: Callable[[Callable[[], None]], float]) -> dict[str, Any]:
     """Times `rounds` aggregations of a cohort's modules among `clients` clients that hold one each."""
-    shape, clients = config.shape, config.clients
+    clients = config.clients
+    adapter = expanded_lora(config)
     rank = expanded_rank(config.lora_rank, config.sparsity)
-    heads = {"q": shape.heads, "k": shape.key_value_heads, "v": shape.key_value_heads}
-    adapter = {
-        "lora": {
-            target: {
-                "a": jnp.zeros((shape.layers, shape.width, rank)),
-                "b": jnp.zeros((shape.layers, rank, number * shape.head_width)),
-            }
-            for target, number in heads.items()
-        }
-    }
     space = Space.of(adapter)
     owned = budget(config.lora_rank, config.sparsity, clients) * (space.size // rank)
     masks = Masks(adapter, np.stack([random_bitmap(space.size, count, client) for client, count in enumerate(owned)]))
@@ -82,6 +74,21 @@ def measure(config: ConfigDict, seconds: Callable[[Callable[[], None]], float]) 
         "aggregation_gb_per_second": round(moved / taken / 1e9, 2),
         "copy_gb_per_second": round(2 * COPIED / copied / 1e9, 2),
         "share_of_copy_rate": round(statistics.median(moved / t / (2 * COPIED / c) for t, c in pairs), 3),
+    }
+
+
+def expanded_lora(config: ConfigDict) -> Adapter:
+    """The LoRA of the config's shape that is pruned, on Q, K and V; all zeros."""
+    shape, rank = config.shape, expanded_rank(config.lora_rank, config.sparsity)
+    heads = {"q": shape.heads, "k": shape.key_value_heads, "v": shape.key_value_heads}
+    return {
+        "lora": {
+            target: {
+                "a": jnp.zeros((shape.layers, shape.width, rank)),
+                "b": jnp.zeros((shape.layers, rank, number * shape.head_width)),
+            }
+            for target, number in heads.items()
+        }
     }
 
 

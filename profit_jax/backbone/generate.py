@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from profit_jax.errors import InputError
 from profit_jax.typing import Adapter, Array, Frozen, Queries
 
 _NARROWEST = 16  # no batch is narrower than this
+_AHEAD = 4  # batches that the device has been given beside the one that is fetched: enough that it never waits
 
 
 class Sampling(NamedTuple):
@@ -173,7 +175,49 @@ def generate_tokens(
     positions_per_batch: int | None = None,
     mesh: Mesh | None = None,
 ) -> list[np.ndarray]:
+    """Answers any number of queries: `generate_batches`, put into the order of the queries.
+
+    Returns:
+      Token ids of each answer, int32, without the end token.
+    """
+    answers: list[np.ndarray] = [np.zeros(0, np.int32)] * len(queries)
+    for chosen, given in generate_batches(
+        graph,
+        frozen,
+        adapters,
+        queries,
+        clients,
+        new_tokens=new_tokens,
+        end_tokens=end_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        positions_per_batch=positions_per_batch,
+        mesh=mesh,
+    ):
+        for i, answer in zip(chosen, given):
+            answers[i] = answer
+    return answers
+
+
+def generate_batches(
+    graph: nnx.GraphDef,
+    frozen: Frozen,
+    adapters: Adapter,
+    queries: Sequence[np.ndarray],
+    clients: Sequence[int],
+    *,
+    new_tokens: int,
+    end_tokens: tuple[int, ...],
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    positions_per_batch: int | None = None,
+    mesh: Mesh | None = None,
+) -> Iterator[tuple[list[int], list[np.ndarray]]]:
     """Answers any number of queries of any lengths, in batches of similar length and few shapes.
+
+    What the caller does with a batch's answers, it does while the device works on the next batches.
 
     Args:
       graph, frozen: the decoder.
@@ -189,28 +233,34 @@ def generate_tokens(
         caches, and 16,384 elsewhere.
       mesh: its devices along `clients` share the rows of each batch, so many positions each.
 
-    Returns:
-      Token ids of each answer, int32, without the end token, in the order of the queries.
+    Yields:
+      Places in `queries`, and for each the token ids of the answer, int32, without the end token. Every place once.
     """
     if new_tokens < 1:
         raise InputError(f"an answer needs room for one token at least, not {new_tokens}")
     if not (0 <= temperature < math.inf and 0 < top_p <= 1):
         raise InputError(f"temperature = {temperature} must not be negative, and top_p = {top_p} lie in (0, 1]")
+    if empty := [number for number, query in enumerate(queries) if not len(query)]:
+        raise InputError(f"query {empty[0]} has no tokens, so nothing can follow it")
     read = _read(graph, frozen, adapters)  # once for all batches
-    answers: list[np.ndarray] = [np.zeros(0, np.int32)] * len(queries)
     positions = positions_per_batch or (2048 if jax.default_backend() == "cpu" else 16384)
-    running = []
     lanes = mesh.shape["clients"] if mesh else 1
+    running: deque[tuple[list[int], Array]] = deque()
+
+    def fetched() -> tuple[list[int], list[np.ndarray]]:
+        chosen, tokens = running.popleft()
+        return chosen, [row[row >= 0] for row in hosts.gathered(tokens)[: len(chosen)]]
+
     for chosen, rows, width in batches([len(query) for query in queries], positions, lanes):
         batch = _batch([queries[i] for i in chosen], [clients[i] for i in chosen], rows, width)
         batch = hosts.placed(batch, NamedSharding(mesh, PartitionSpec("clients"))) if mesh else batch
         sampling = _sampling(chosen, rows, temperature, top_p, seed) if temperature else None
         tokens = _decode(graph, frozen, read, batch, sampling, new_tokens=new_tokens, end_tokens=end_tokens)
         running.append((chosen, tokens))
-    for chosen, tokens in running:  # fetched only now: the host prepared the next batches while the device ran
-        for i, row in zip(chosen, hosts.gathered(tokens)):
-            answers[i] = row[row >= 0]
-    return answers
+        if len(running) > _AHEAD:
+            yield fetched()
+    while running:
+        yield fetched()
 
 
 def batches(lengths: Sequence[int], positions: int, lanes: int = 1) -> Iterator[tuple[list[int], int, int]]:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from profit_jax.backbone import Backbone
-from profit_jax.backbone.generate import generate_tokens
+from profit_jax.backbone.generate import generate_batches
 from profit_jax.data.encode import Encoder
 from profit_jax.data.examples import Clients, Example
 from profit_jax.errors import InputError
-from profit_jax.metrics import rouge_ls
+from profit_jax.metrics import rouge_l
 from profit_jax.typing import Adapter
 
 
@@ -28,7 +28,7 @@ class Evaluator:
     def __init__(self, backbone: Backbone, encoder: Encoder, *, new_tokens: int = 10):
         self._backbone, self._encoder = backbone, encoder
         self._generate = functools.partial(
-            generate_tokens,
+            generate_batches,
             backbone.graph,
             backbone.frozen,
             new_tokens=new_tokens,
@@ -44,19 +44,29 @@ class Evaluator:
         return Questions(self._encoder.queries([*map(text, examples)]), [example.targets for example in examples])
 
     def scores(self, adapters: Adapter, asked: Sequence[Questions]) -> list[np.ndarray]:
-        """ROUGE-L of every question, one array `[questions]` for each client.
+        """ROUGE-L of every question, one array `[questions]` float64 for each client.
+
+        A batch's answers are scored while the device writes those of the next.
 
         Args:
           adapters: leaves `[C, ...]`; `{}` for the backbone alone.
           asked: the questions of each client.
         """
-        clients = [client for client, questions in enumerate(asked) for _ in questions.queries]
-        queries = [query for questions in asked for query in questions.queries]
-        references = [accepted for questions in asked for accepted in questions.references]
-        answers = self._generate(adapters, queries, clients)
-        texts = [self._decode(tuple(answer.tolist())) for answer in answers]
-        ends = np.cumsum([len(questions.queries) for questions in asked])
-        return np.split(rouge_ls(texts, references), ends[:-1])
+        # The same query to the same client is answered once: a global question may be one of the client's own.
+        numbers_of: dict[tuple[int, bytes], list[int]] = {}
+        for client, questions in enumerate(asked):
+            for number, query in enumerate(questions.queries):
+                numbers_of.setdefault((client, query.tobytes()), []).append(number)
+        clients = [client for client, _ in numbers_of]
+        numbers = [*numbers_of.values()]
+        queries = [asked[client].queries[same[0]] for client, same in zip(clients, numbers)]
+        scores = [np.zeros(len(questions.queries)) for questions in asked]
+        for places, answers in self._generate(adapters, queries, clients):
+            for place, answer in zip(places, answers):
+                client, text = clients[place], self._decode(tuple(answer.tolist()))
+                for number in numbers[place]:
+                    scores[client][number] = rouge_l(text, asked[client].references[number])
+        return scores
 
 
 def sample_questions(

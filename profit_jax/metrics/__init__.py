@@ -1,6 +1,6 @@
 """Mergeable means and scores."""
 
 from profit_jax.metrics.mean import Mean
-from profit_jax.metrics.rouge import rouge_l, rouge_ls
+from profit_jax.metrics.rouge import rouge_l
 
-__all__ = ["Mean", "rouge_l", "rouge_ls"]
+__all__ = ["Mean", "rouge_l"]

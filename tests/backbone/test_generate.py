@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax.backbone import Backbone
+from profit_jax.backbone import generate as module
 from profit_jax.backbone.generate import _batch, _run, batches, generate_tokens, ladder
 from profit_jax.errors import InputError
 from tests.backbone.families import TINY, loras, prompts, saved, sequence_logits, tiny
@@ -67,6 +68,20 @@ def test_batching_padding_and_order_change_nothing():
     assert generated(backbone, adapters, chosen, clients, positions_per_batch=128) == together
     assert generated(backbone, adapters, chosen[::-1], clients[::-1]) == together[::-1]
     assert generated(backbone, adapters, chosen[4:5], clients[4:5]) == together[4:5]
+
+
+def test_answers_are_handed_over_while_the_device_has_batches_to_work_on(monkeypatch):
+    given, decode = [], module._decode
+    monkeypatch.setattr(module, "_decode", lambda *args, **options: given.append(1) or decode(*args, **options))
+    backbone, chosen = tiny(), queries([5] * 12)
+    options = {"new_tokens": NEW, "end_tokens": NEVER, "positions_per_batch": 16}  # a query a batch
+    places, ahead = [], []
+    for batch, answers in module.generate_batches(backbone.graph, backbone.frozen, {}, chosen, [0] * 12, **options):
+        assert len(batch) == len(answers) == 1
+        places += batch
+        ahead.append(len(given) - len(places))
+    assert places == [*range(12)]
+    assert ahead == [module._AHEAD] * (12 - module._AHEAD) + [*range(module._AHEAD)][::-1]
 
 
 def test_the_loop_stops_when_every_row_has_ended():

@@ -107,6 +107,26 @@ def test_scores_are_the_maximum_rouge_of_greedy_answers():
             np.testing.assert_allclose(scores, [rouge_l(t, e.targets) for t, e in zip(texts, examples)])
 
 
+def test_a_query_that_is_asked_twice_of_a_client_is_answered_once_and_scored_by_the_references_of_each(monkeypatch):
+    evaluator, answered = Evaluator(worlds.backbone(), ENCODER, new_tokens=4), []
+    generate = evaluator._generate
+    monkeypatch.setattr(
+        evaluator,
+        "_generate",
+        lambda adapters, queries, clients: answered.append(clients) or generate(adapters, queries, clients),
+    )
+    first, second, third = CLIENTS.test[0][:3]
+    asked = [first, second, first._replace(targets=("something else",)), third, second]
+    adapters = {"prompt": jnp.stack([worlds.prompt(seed=s)["prompt"] for s in range(2)])}
+    found = evaluator.scores(adapters, [evaluator.questions(asked), evaluator.questions(asked[:1])])
+    assert answered == [[0, 0, 0, 1]]
+    texts = worlds.backbone().generate(
+        [e.query + "\n" for e in asked], {"prompt": adapters["prompt"][0]}, max_new_tokens=4
+    )
+    np.testing.assert_array_equal(found[0], [rouge_l(t, e.targets) for t, e in zip(texts, asked)])
+    assert found[1].shape == (1,)
+
+
 def test_personalization_is_each_clients_own_adam_over_epochs():
     """One client alone ends where it ends among the others."""
     together = run(optimizer=optax.sgd(0.1))

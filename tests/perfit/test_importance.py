@@ -127,6 +127,18 @@ def test_exactly_k_stay_as_a_stable_sort_would_choose(data, length):
     np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("k", [0, 1, 2048, 4094, 4095])
+def test_scores_of_every_sign_and_magnitude_stay_as_a_stable_sort_would_choose(k):
+    """Random bit patterns, infinities and zeros of both signs, each of which occurs often: -0 and 0 are equal."""
+    draw = np.random.default_rng(7)
+    scores = draw.integers(0, 2**32, 4095, np.uint32).view(np.float32)
+    scores = np.where(np.isnan(scores) | (np.abs(scores) < 1e-37), 1.0, scores)  # what counts as zero is the machine's
+    scores[draw.choice(4095, 2000, replace=False)] = draw.choice(np.float32([0, -0.0, np.inf, -np.inf]), 2000)
+    wanted = np.zeros(4095, bool)
+    wanted[np.argsort(-scores, kind="stable")[:k]] = True
+    np.testing.assert_array_equal(kept(jnp.asarray(scores), jnp.asarray(k)), wanted)
+
+
 def test_vanilla_initialization_leaves_a_without_any_importance():
     """Under B = 0 the gradient of A is zero, exactly; that of B is not (measurement vanishing, Section 4.2)."""
     own, model = plain.adapter(init="vanilla"), plain.bigrams()

@@ -26,6 +26,7 @@ requirements = [
 ]
 
 report = ["bokeh>=3.8", "jinja2>=3.1", "pillow>=10.0"]
+tensorboard = ["tensorboard>=2.20"]  # writes and shows events, without TensorFlow or torch
 
 extras = {
     "cuda12": ["jax[cuda12]"],
@@ -35,8 +36,11 @@ extras = {
         "libtpu==0.0.52"
     ],  # to compile for TPUs that are not there; on a TPU, extra `tpu` has the one jax asks for
     "report": report,
+    "tensorboard": tensorboard,
+    "wandb": ["wandb>=0.20"],
     "dev": [
         *report,
+        *tensorboard,
         "hypothesis>=6.130",
         "import-linter>=2.5",
         "peft>=0.18",

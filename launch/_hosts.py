@@ -15,6 +15,7 @@ import jax
 from absl import flags
 from jax._src.clusters import ClusterEnv  # whether a launcher was started as one of many has no public name
 
+from launch._done import Done
 from launch._main import Main
 from profit_jax.errors import InputError
 from profit_jax.experiment.preemption import Preempted
@@ -36,11 +37,11 @@ PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0."
 def joined(main: Main) -> Main:
     """The launcher's main as one process of a job, if there is one; a process that is alone notices nothing."""
 
-    def member(argv: Sequence[str]) -> None:
+    def member(argv: Sequence[str]) -> Done | None:
         if not join():
             return main(argv)
         try:
-            main(argv)
+            return main(argv)
         except Preempted:
             raise
         except Exception as error:

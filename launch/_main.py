@@ -1,33 +1,37 @@
-"""What every launcher shares: the flags `--config` and `--mesh`, and how errors, warnings and logs look.
+"""What every launcher shares: the flags `--config`, `--mesh` and `--log`, and how help, errors, logs and ends look.
 
 Whatever a person can get wrong (a flag, a config field, a file, the data) ends in one line `error: …` on stderr and
 exit status 2; a traceback means a bug. A run that is pre-empted (SIGTERM) saves and ends with exit status 75.
 """
 
-import itertools
 import logging as python_logging
 import os
-import re
 import shlex
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from launch import _help, _mistakes
+from launch._done import Done
 from profit_jax.errors import InputError
+from profit_jax.experiment import TensorBoard, WandB, Writer
 from profit_jax.experiment.preemption import Preempted
 
 flags.disclaim_key_flags()  # `--help` lists --config among the launcher's own flags
 
 PACKAGES = {"profit_jax", "perfit_jax", "launch"}
 
-Main = Callable[[Sequence[str]], None]
+WRITERS: dict[str, Callable[[], Writer]] = {"tensorboard": TensorBoard, "wandb": WandB}
+
+Main = Callable[[Sequence[str]], Done | None]
 
 
 def define_config(default: str | None = None) -> flags.FlagHolder:
@@ -40,7 +44,10 @@ def define_config(default: str | None = None) -> flags.FlagHolder:
       The flag; `.value` is the `ConfigDict`, once flags are parsed.
     """
     help_string = "A Python file with get_config() -> ConfigDict; override a field with --config.field=value."
-    flag = config_flags.DEFINE_config_file("config", default, help_string, lock_config=True)
+    try:
+        flag = config_flags.DEFINE_config_file("config", default, help_string, lock_config=True)
+    except Exception as error:  # a default is read at once, and changed by what the command says of its fields
+        _fail(_mistakes.explained(sys.argv, error, default))
     if default is None:
         flags.mark_flag_as_required("config")
     return flag
@@ -55,14 +62,40 @@ def define_mesh(default: str | None = "clients:-1") -> flags.FlagHolder[str | No
     return flags.DEFINE_string("mesh", default, "Devices along each axis, as in clients:8,model:4; -1: those left.")
 
 
+def define_log() -> flags.FlagHolder[list[str]]:
+    """Defines `--log`, where records are shown beside the workdir's JSONL files; it changes no result either."""
+    flag = flags.DEFINE_list("log", [], f"Where the numbers are shown too, while it runs: {', '.join(WRITERS)}.")
+    flags.register_validator(flag, lambda names: {*names} <= {*WRITERS}, f"give some of {', '.join(WRITERS)}")
+    return flag
+
+
+def writers(names: Sequence[str]) -> list[Writer]:
+    """The writers that `--log` names.
+
+    Raises:
+      InputError: one is not installed.
+    """
+    return [WRITERS[name]() for name in dict.fromkeys(names)]
+
+
+def watching(names: Sequence[str], workdir: str) -> list[str]:
+    """The command that shows what writers have left in the workdir, of those that leave anything to show."""
+    return [shlex.join(["tensorboard", f"--logdir={workdir}"])] if "tensorboard" in names else []
+
+
 def run(main: Main) -> NoReturn:
-    """Parses the flags and calls `main` with the program's name; exits with status 0, or 2 on bad input."""
+    """Parses the flags and calls `main` with the program's name; exits with status 0, or 2 on bad input.
+
+    What `main` returns, it prints at the end.
+    """
 
     def guarded(argv: Sequence[str]) -> None:
+        started = time.perf_counter()
         try:
             if argv[1:]:
                 raise InputError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-            main(argv)
+            if done := main(argv):
+                print("\n".join(done.lines(time.perf_counter() - started)))
         except InputError as error:
             _fail(str(error))
         except OSError as error:  # a disk that is full, a folder that is not ours
@@ -87,59 +120,50 @@ def arguments_of(name: str, **settings: object) -> list[str]:
     return [f"launch/{name}.py", *(f"--{key}={value}" for key, value in settings.items())]
 
 
+def command(name: str, **settings: object) -> str:
+    """The command with which a person would run a launcher."""
+    return shlex.join(["python", *arguments_of(name, **settings)])
+
+
+def config_settings() -> dict[str, Any]:
+    """The config and the mesh of this launcher as settings of another, as far as the command gives them."""
+    flag = flags.FLAGS["config"]
+    fields = config_flags.get_override_values(flag)
+    given = {"mesh": flags.FLAGS["mesh"].value} if flags.FLAGS["mesh"].present else {}
+    named = config_flags.get_config_filename(flag)
+    return {"config": named, **{f"config.{name}": fields[name] for name in fields}, **given}
+
+
 def launch(name: str, **settings: object) -> None:
     """Runs a launcher, showing the command."""
     arguments = arguments_of(name, **settings)
-    print(f"\n$ python {shlex.join(arguments)}", flush=True)
+    print(f"\n$ {command(name, **settings)}", flush=True)
     if status := subprocess.run([sys.executable, *arguments]).returncode:
         raise InputError(f"launch/{name}.py ended with status {status}")
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses `argv`; returns what is not a flag."""
+    if text := _help.asked(argv):
+        print(text)
+        sys.exit(0)
     try:
-        for path in _config_files(argv):
+        for path in map(_mistakes.file_of, _mistakes.named_configs(argv)):
             if not Path(path).is_file():
                 raise InputError(f"--config: no such file: {path}")
         left = flags.FLAGS(argv)
-        if "config" in flags.FLAGS and not isinstance(flags.FLAGS["config"].value, ConfigDict | None):
-            raise InputError("--config: the file's get_config() must return a ConfigDict")
+        if "config" in flags.FLAGS:
+            _check(flags.FLAGS["config"].value)
         return left
-    except (AttributeError, KeyError) as error:
-        _fail(_explain_field(argv, error))
-    except SyntaxError as error:
-        _fail(f"--config: {error}")
-    except (flags.Error, InputError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        # A config file that raises is reported with its traceback, of which the last line says what is wrong.
-        _fail(f"{lines[0]} {lines[-1]}" if "Traceback" in str(error) else " ".join(lines))
     except Exception as error:  # a config file is a program: it can raise anything
-        _fail(f"--config: {type(error).__name__}: {error}")
+        _fail(_mistakes.explained(argv, error))
 
 
-def _config_files(argv: Sequence[str]) -> list[str]:
-    """The files that `--config=FILE` and `--config FILE` name, without the `:argument` that may follow."""
-    named = [argument.split("=", 1)[1] for argument in argv if re.match(r"--?config=", argument)]
-    named += [value for name, value in itertools.pairwise(argv) if re.fullmatch(r"--?config", name)]
-    return [path.split(":", 1)[0] for path in named]
-
-
-def _explain_field(argv: Sequence[str], error: Exception) -> str:
-    """Names the `--config.…` argument that an error of ml_collections is about, and the field it suggests."""
-    while error.args and isinstance(error.args[0], Exception):  # an AttributeError holds the KeyError it came from
-        error = error.args[0]
-    message = str(error.args[0] if error.args else error)
-    overrides = [re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in argv]
-    paths = [override[1] for override in overrides if override]
-    quoted = re.match(r"'([^']+)'", message)
-    if quoted:
-        paths = [path for path in paths if quoted[1] in path.split(".")]
-    else:
-        paths = [path for path in paths if message.endswith(f"lookup: {path}")]
-    if not paths:
-        return f"--config: {' '.join(message.split())}"
-    meant = re.search(r'Did you mean "([^"]+)"', message)
-    return f"unknown config field --config.{paths[0]}" + (f", did you mean {meant[1]!r}?" if meant else "")
+def _check(config: Any) -> None:
+    """Raises where a config file has not returned a config."""
+    if not isinstance(config, ConfigDict | None):
+        unread = getattr(config, "_error", None)  # an OSError in the file, which ml_collections keeps for later
+        raise unread or InputError("--config: the file's get_config() must return a ConfigDict")
 
 
 def _format_logs() -> None:

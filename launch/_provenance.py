@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from configs.experiments import Run
-from launch import _runs
+from launch import _fields
 from launch._page import Cell, Settings, Table, number
 from launch._summary import Row
 from profit_jax.experiment.environment import environment
@@ -44,7 +44,7 @@ def of_launcher(launcher: str, runs: Mapping[str, Sequence[records.Run]]) -> Set
 
 def told(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """A config's fields and values, but for the seeds; a run that it starts from goes by its name."""
-    for name, value in _runs.leaves(config):
+    for name, value in _fields.leaves(config):
         if name.split(".")[-1] != "seed":
             start = re.search(r"(?:^|/)(\w+/[^/]+)/seed\d+$", str(value))
             yield name, start[1] if start else value_text(value)

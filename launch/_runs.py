@@ -9,7 +9,7 @@ import json
 import shlex
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +17,14 @@ from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm.auto import tqdm
 
 from configs.experiments import Experiment, Run
+from launch import _fields
 from launch._forks import Forks
 from launch._main import arguments_of
 from profit_jax.errors import InputError
 from profit_jax.files import read_object, write_whole
+from profit_jax.progress import Progress
 
 DONE = "done.json"
 
@@ -68,7 +69,7 @@ def plan(runs: Iterable[tuple[Run, int]], options: Options) -> list[Job]:
         if folder(run, seed) not in jobs:
             jobs[folder(run, seed)] = _job(run, seed, options, jobs)
     for field in options.shared:
-        if not any(has(config_of(Run(launcher, ""), options.scale), field) for launcher in launchers):
+        if not any(_fields.has(config_of(Run(launcher, ""), options.scale), field) for launcher in launchers):
             raise InputError(f"no config has a field {field!r}")
     return [*jobs.values()]
 
@@ -99,18 +100,9 @@ def package(run: Run) -> str:
     return run.launcher.split("_")[0]
 
 
-def has(config: ConfigDict, field: str) -> bool:
-    """Whether a config has a field, dotted where it is nested."""
-    for name in field.split("."):
-        if not isinstance(config, ConfigDict) or name not in config:
-            return False
-        config = config[name]
-    return True
-
-
 def _job(run: Run, seed: int, options: Options, jobs: Mapping[str, Job]) -> Job:
     config = config_of(run, options.scale)
-    fields = {name: value for name, value in options.shared.items() if has(config, name)}
+    fields = {name: value for name, value in options.shared.items() if _fields.has(config, name)}
     for data in options.data if "data" in config else ():
         name, _, file = data.rpartition(":")
         if file and name in ("", config.data.split(":")[0]):
@@ -149,8 +141,8 @@ def is_done(job: Job, workdir: Path) -> bool:
     made_of = read_object(file, again).get("made_of")
     if not isinstance(made_of, dict):
         raise InputError(f"{file}: 'made_of' is missing or damaged; {again}")
-    before = dict(leaves(made_of))
-    now = dict(leaves(job.made_of))
+    before = dict(_fields.leaves(made_of))
+    now = dict(_fields.leaves(job.made_of))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise InputError(f"{file.parent} holds a run with another {name}; remove it, or choose another --workdir")
@@ -178,12 +170,12 @@ def do(jobs: Sequence[Job], workdir: Path, forks: Forks) -> tuple[set[str], dict
             done = {"command": shlex.join(["python", *job.arguments]), "made_of": job.made_of}
             write_whole(workdir / job.name / DONE, json.dumps(done, indent=1) + "\n")
         with lock:
-            bar.write(f"{job.name}: {reason or f'{time.perf_counter() - started:.0f} s'}")
-            bar.update()
+            shown.say(f"{job.name}: {reason or f'{time.perf_counter() - started:.0f} s'}")
+            shown.advance()
         return reason
 
     lock = threading.Lock()
-    with tqdm(total=len(waiting), unit="run", disable=not waiting) as bar, ThreadPoolExecutor(forks.count) as threads:
+    with Progress("runs", len(waiting), "runs") as shown, ThreadPoolExecutor(forks.count) as threads:
         try:
             for job in waiting:
                 begun[job.name] = threads.submit(one, job)
@@ -192,12 +184,3 @@ def do(jobs: Sequence[Job], workdir: Path, forks: Forks) -> tuple[set[str], dict
             threads.shutdown(cancel_futures=True)
             raise
     return {*begun}, {name: reason for name, reason in reasons.items() if reason}
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of what a nested object holds."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from leaves(inner, f"{path}.{name}" if path else name)
-    else:
-        yield path, value

@@ -11,13 +11,15 @@ or perplexity.jsonl gives it. PerFIT's sparse LoRA is written whole, zero where 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 from absl import flags
 
 import profit_jax as pj
 from launch import _adapters
-from launch._main import run
+from launch._done import Done
+from launch._main import command, run
 from profit_jax.backbone.model import folder_of
 from profit_jax.backbone.save import save
 
@@ -27,7 +29,7 @@ OUT = flags.DEFINE_string("out", None, "The new folder.", required=True)
 MERGE = flags.DEFINE_bool("merge", False, "Write the whole model, float32, with a LoRA in its weights.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> Done:
     """Reads the adapter and the model it belongs to, and writes the folder."""
     del argv
     config = _adapters.run_config(WORKDIR.value)
@@ -38,7 +40,10 @@ def main(argv: Sequence[str]) -> None:
         save(OUT.value, model.config, jax.device_get(merged), model.tokenizer)
     else:
         pj.adapters.save_peft(OUT.value, found.adapter, model, base_model=str(folder_of(config["model"])))
-    print(f"{OUT.value}: {found.words} of {WORKDIR.value}{', merged into the model' * MERGE.value}")
+    asked = {"model": OUT.value} if MERGE.value else {"model": config["model"], "adapter": OUT.value}
+    asked |= {"form": "instruction" if config["stage"] == "perfit" else "query", "prompt": "Name a prime."}
+    words = f"{found.words} of {WORKDIR.value}{', merged into the model' * MERGE.value}"
+    return Done(words, Path(OUT.value), [command("generate", **asked)])
 
 
 if __name__ == "__main__":

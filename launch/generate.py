@@ -27,7 +27,7 @@ FORMS = {
 MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, or tiny.", required=True)
 ADAPTER = flags.DEFINE_string("adapter", None, "The workdir of a training run, or a Hugging Face PEFT folder.")
 CLIENT = flags.DEFINE_integer("client", None, "Whose adapter, where each client has its own.")
-PROMPT = flags.DEFINE_multi_string("prompt", None, "What to answer; may be given several times.", required=True)
+PROMPT = flags.DEFINE_multi_string("prompt", None, "What to answer.", required=True)
 FORM = flags.DEFINE_enum("form", "query", FORMS, "What a prompt is.")
 MAX_NEW_TOKENS = flags.DEFINE_integer("max_new_tokens", 64, "At most so many tokens of an answer.", lower_bound=1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "Of the draw of a token; 0 takes the likeliest.", lower_bound=0)

@@ -22,8 +22,9 @@ from ml_collections import ConfigDict
 import perfit_jax as pf
 import profit_jax as pj
 from launch import _adapters, _parts, _perfit
+from launch._done import Done
 from launch._hosts import joined
-from launch._main import define_config, define_mesh, run
+from launch._main import command, define_config, define_log, define_mesh, run, watching, writers
 from perfit_jax.space import resource_group
 from profit_jax import hosts
 from profit_jax.errors import InputError
@@ -32,21 +33,23 @@ from profit_jax.typing import Adapter
 
 CONFIG = define_config()
 DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
+LOG = define_log()
 MESH = define_mesh()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> Done:
     """Searches where the method does, and trains."""
     del argv
     config = CONFIG.value
     _perfit.check(config)
+    log = writers(LOG.value)
     mesh = _parts.mesh(MESH.value)
     train, test = _perfit.clients(config)
     model = _parts.backbone(config, mesh)
     start = started(config, model) if config.start else None
     encoder, layout = _parts.encoder(config, model), _parts.layout(config, _parts.lanes(mesh))
-    workdir = pj.Workdir(WORKDIR.value, {"stage": "perfit", **config.to_dict()})
+    workdir = pj.Workdir(WORKDIR.value, {"stage": "perfit", **config.to_dict()}, log)
     shared = {"encoder": encoder, "layout": layout, "mesh": mesh}
     masks = modules(config, model, train, workdir, shared)
     algorithm, adapter = _perfit.method(config, model, masks, start)
@@ -70,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
         **shared,
     )
     _parts.report_truncation(encoder)
-    report(config, masks, workdir, result.shapes)
+    return report(config, masks, workdir, result.shapes)
 
 
 def modules(
@@ -138,8 +141,8 @@ def record_parameters(masks: pf.Masks, workdir: pj.Workdir) -> None:
     workdir.write("parameters.json", json.dumps(counts) + "\n")
 
 
-def report(config: ConfigDict, masks: pf.Masks, workdir: pj.Workdir, shapes: int) -> None:
-    """Prints what the run has come to."""
+def report(config: ConfigDict, masks: pf.Masks, workdir: pj.Workdir, shapes: int) -> Done:
+    """What the run has come to."""
     parameters = sorted(set(masks.owned.tolist()), reverse=True)
     trained = " / ".join(f"{count:,}" for count in parameters)
     print(f"each client trains {trained} of {masks.space.size:,} LoRA parameters (rank {masks.space.rank})")
@@ -148,9 +151,13 @@ def report(config: ConfigDict, masks: pf.Masks, workdir: pj.Workdir, shapes: int
         by_round.setdefault(row["round"], []).append(row["perplexity"])
     first, last = min(by_round), max(by_round)
     mean = {number: math.fsum(values) / len(values) for number, values in by_round.items()}
-    print(
+    own = {} if config.method == "fit" else {"client": 0}
+    exported = command("export_adapter", workdir=WORKDIR.value, **own, out=f"{WORKDIR.value.rstrip('/')}-adapter")
+    return Done(
         f"{config.rounds} rounds done, {shapes} compiled: mean personalized perplexity of {len(masks)} clients "
-        f"{mean[first]:.3f} before round 1, {mean[last]:.3f} after round {last}; records in {WORKDIR.value}"
+        f"{mean[first]:.3f} before round 1, {mean[last]:.3f} after round {last}",
+        workdir.path,
+        [command("plot", workdir=WORKDIR.value), exported, *watching(LOG.value, WORKDIR.value)],
     )
 
 

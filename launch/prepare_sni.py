@@ -13,7 +13,8 @@ from typing import Any
 
 from absl import flags
 
-from launch._main import run
+from launch._done import Done
+from launch._main import command, run
 from profit_jax.data import tiny
 from profit_jax.data.partition import PARTITIONS
 from profit_jax.data.prepare import Prepared, prepare
@@ -30,7 +31,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the shuffles, and of the random split
 PARTITION_NAMES = flags.DEFINE_list("partitions", list(PARTITIONS), "What to write.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> Done:
     """Prepares, and prints what was found, left out and written."""
     del argv
     source = SOURCE_DIR.value
@@ -48,6 +49,15 @@ def main(argv: Sequence[str]) -> None:
         print(line)
     for data in prepared.values():
         print(f"{'reused' if data.reused else 'written'}: {data.folder}")
+    config = "tiny" if SOURCE_DIR.value == "tiny" else "small"
+    partition = next(iter(prepared))
+    trained = command(
+        "profit_train",
+        config=f"configs/profit/{config}.py:{partition}",
+        **{"config.model": "tiny", "config.data_dir": DATA_DIR.value},
+        workdir=f"runs/{partition}",
+    )
+    return Done(f"{len(prepared)} partitions prepared", Path(DATA_DIR.value) / "federated_sni", [trained])
 
 
 def found(report: Report) -> list[str]:

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from absl import flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
-from launch._main import define_config, run
+from launch._done import Done
+from launch._main import command, define_config, run
 from profit_jax.backbone import BackboneConfig, Rope, Tokenizer
 from profit_jax.backbone.pretrain import bpe
 from profit_jax.backbone.save import save
@@ -35,7 +36,7 @@ OUT = flags.DEFINE_string("out", None, "The model's folder; must be new or empty
 _SAMPLES = 8  # answers shown in the README
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> Done:
     """Trains the tokenizer, then the decoder; writes both."""
     del argv
     config, out = CONFIG.value, Path(OUT.value)
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]) -> None:
     )
     write(out, made, card(config, made, held_out))
     best = made.scores[-1]
-    logging.info("%s: held-out loss %.3f, accuracy %.1f %%", out, best.loss, 100 * best.accuracy)
+    asked = command("generate", model=out, form="text", prompt=next(context for context, _ in held_out if context))
+    return Done(f"held-out loss {best.loss:.3f}, accuracy {100 * best.accuracy:.1f} %", out, [asked])
 
 
 def texts(config: ConfigDict) -> list[str]:

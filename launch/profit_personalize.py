@@ -9,6 +9,7 @@ random_gaussian, random_word (both are personalized), no_prompt, few_shot (both 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import optax
 from absl import flags
@@ -16,22 +17,25 @@ from ml_collections import ConfigDict
 
 import profit_jax as pj
 from launch import _adapters, _parts
+from launch._done import Done
 from launch._hosts import joined
-from launch._main import define_config, define_mesh, run
+from launch._main import command, define_config, define_log, define_mesh, run, watching, writers
 from profit_jax import optim
 from profit_jax.benchmark import Curve, TestClients, choose_test_clients, few_shot, no_prompt, personalize
 from profit_jax.data.store import FederatedSNI
 from profit_jax.errors import InputError
+from profit_jax.experiment import Writer
 from profit_jax.typing import Adapter
 
 CONFIG = define_config()
 DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
+LOG = define_log()
 MESH = define_mesh()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 RANDOM = {"random_gaussian": "gaussian", "random_word": "words"}
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> Done:
     """Personalizes, or scores a baseline."""
     del argv
     config, stage = CONFIG.value, CONFIG.value.personalize
@@ -43,6 +47,7 @@ def main(argv: Sequence[str]) -> None:
     if stage.split not in ("test", "validation"):
         raise InputError(f"unknown personalize.split {stage.split!r}; known: test, validation")
     client_optimizer = optimizer(stage, config.prompt.length)
+    log = writers(LOG.value)
     mesh = _parts.mesh(MESH.value)
     model, data = _parts.backbone(config, mesh), _parts.data(config)
     encoder = _parts.encoder(config, model)
@@ -55,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
         seed=stage.seed,
     )
     if stage.start in ("no_prompt", "few_shot"):
-        curve = baseline(config, model, data, clients, encoder)
+        curve = baseline(config, log, model, data, clients, encoder)
     else:
         curve = personalize(
             model,
@@ -71,19 +76,20 @@ def main(argv: Sequence[str]) -> None:
             encoder=encoder,
             layout=_parts.layout(config, _parts.lanes(mesh)),
             mesh=mesh,
-            workdir=workdir(config),
+            workdir=workdir(config, log),
             debug=DEBUG.value,
         )
     _parts.report_truncation(encoder)
     print(f"{'epoch':>6} {'alpha':>6} {'local':>7} {'global':>7}   means over {len(clients.numbers)} test clients")
     for row in curve.mean() + curve.mean("average"):
         print(f"{row['epoch']:>6} {row['alpha']:>6.2f} {row['local']:>7.4f} {row['global']:>7.4f}")
-    print(f"records and checkpoints in {WORKDIR.value}; next: python launch/plot.py --workdir={WORKDIR.value}")
+    following = [command("plot", workdir=WORKDIR.value), *watching(LOG.value, WORKDIR.value)]
+    return Done(f"{len(clients.numbers)} clients done, from {stage.start}", Path(WORKDIR.value), following)
 
 
-def workdir(config: ConfigDict) -> pj.Workdir:
+def workdir(config: ConfigDict, log: Sequence[Writer]) -> pj.Workdir:
     """Opened only after everything that can be wrong with the inputs has been found."""
-    return pj.Workdir(WORKDIR.value, {"stage": "personalize", **config.to_dict()})
+    return pj.Workdir(WORKDIR.value, {"stage": "personalize", **config.to_dict()}, log)
 
 
 def start(config: ConfigDict, model: pj.Backbone) -> Adapter:
@@ -112,11 +118,16 @@ def optimizer(stage: ConfigDict, length: int) -> optax.GradientTransformation:
 
 
 def baseline(
-    config: ConfigDict, model: pj.Backbone, data: FederatedSNI, clients: TestClients, encoder: pj.Encoder
+    config: ConfigDict,
+    log: Sequence[Writer],
+    model: pj.Backbone,
+    data: FederatedSNI,
+    clients: TestClients,
+    encoder: pj.Encoder,
 ) -> Curve:
     """Scores without a trained prompt: one point."""
     common = {"encoder": encoder, "new_tokens": config.new_tokens}
-    records = workdir(config)
+    records = workdir(config, log)
     records.keep("clients", lambda row: False)
     if config.personalize.start == "few_shot":
         curve = few_shot(model, clients, data.tasks, **common)

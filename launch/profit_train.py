@@ -20,8 +20,9 @@ from ml_collections import ConfigDict
 
 import profit_jax as pj
 from launch import _parts
+from launch._done import Done
 from launch._hosts import joined
-from launch._main import define_config, define_mesh, run
+from launch._main import command, config_settings, define_config, define_log, define_mesh, run, watching, writers
 from profit_jax import rng
 from profit_jax.benchmark.evaluate import Evaluator, sample_questions
 from profit_jax.errors import InputError
@@ -31,24 +32,25 @@ from profit_jax.federated import debugged
 
 CONFIG = define_config()
 DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without jit; names what fails. Slow.")
+LOG = define_log()
 MESH = define_mesh()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
 RATES = flags.DEFINE_multi_string("rates", [], "SERVER,CLIENT: learning rates of one of several settings.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> Done:
     """Trains."""
     del argv
-    config, folder = CONFIG.value, Path(WORKDIR.value)
+    config, folder, log = CONFIG.value, Path(WORKDIR.value), writers(LOG.value)
     settings = {_parts.setting(*rates): with_rates(config, *rates) for rates in pairs(RATES.value)}
     algorithms = [_parts.algorithm(each) for each in settings.values() or [config]]
     mesh = _parts.mesh(MESH.value)
     model, data = _parts.backbone(config, mesh), _parts.data(config)
     if settings:
-        workdir = pj.Workdir(folder / "together", record(config) | {"rates": RATES.value})
+        workdir = pj.Workdir(folder / "together", record(config) | {"rates": RATES.value}, log)
         method = pj.side_by_side([each(model.loss) for each in algorithms])
     else:
-        workdir, method = pj.Workdir(folder, record(config)), algorithms[0](model.loss)
+        workdir, method = pj.Workdir(folder, record(config), log), algorithms[0](model.loss)
     method = debugged(method) if DEBUG.value else method
     prompt = pj.soft_prompt(
         model,
@@ -88,18 +90,24 @@ def main(argv: Sequence[str]) -> None:
         **_parts.rounds(config),
     )
     _parts.report_truncation(encoder)
+    shown = watching(LOG.value, WORKDIR.value)
     if settings:
         runs = [(folder / name, record(each)) for name, each in settings.items()]
         tell_apart(workdir, result, runs, score="validation_score")
-        print(f"{config.rounds} rounds done of {len(runs)} settings; each is a run of its own in {folder}/server=…")
-        return
+        drawn = command("plot", workdir=",".join(str(own) for own, _ in runs), out=folder / "figures")
+        return Done(
+            f"{config.rounds} rounds done of {len(runs)} settings, each a run of its own", folder, [drawn, *shown]
+        )
     scores = [row["validation_score"] for row in result.history if "validation_score" in row]
     best = f", best validation score {max(scores):.3f}" if scores else ""
     loss = f": loss {result.history[-1]['loss']:.3f}{best}" if result.history else ", as it was before"
-    print(f"{config.rounds} rounds done{loss}; records and checkpoints in {WORKDIR.value}")
-    print(
-        f"next: python launch/profit_personalize.py --config=… --config.personalize.start={WORKDIR.value} --workdir=…"
-    )
+    return Done(f"{config.rounds} rounds done{loss}", folder, [personalized(WORKDIR.value), *shown])
+
+
+def personalized(workdir: str) -> str:
+    """The command that personalizes what has been trained here."""
+    stage = {"config.personalize.start": workdir, "workdir": f"{workdir.rstrip('/')}-personalized"}
+    return command("profit_personalize", **config_settings() | stage)
 
 
 def record(config: ConfigDict) -> dict[str, Any]:

@@ -31,8 +31,9 @@ from absl import flags
 
 from configs.experiments import ALIASES, EXPERIMENTS, Experiment
 from launch import _costs, _runs, _summary
+from launch._done import Done
 from launch._forks import Forks
-from launch._main import arguments_of, define_mesh, run
+from launch._main import arguments_of, command, define_mesh, run
 from profit_jax.data.partition import PARTITIONS
 from profit_jax.errors import InputError
 
@@ -51,13 +52,13 @@ MESH = define_mesh(None)
 SET = flags.DEFINE_multi_string("set", [], "field=value of the config, for all runs whose config has that field.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> Done | None:
     """Runs, sums up and draws."""
     del argv
     if LIST.value:
         named = EXPERIMENT.value
         print(_costs.in_full(chosen_experiments(named), SCALE.value) if named else _costs.overview())
-        return
+        return None
     if not WORKDIR.value:
         raise InputError("give --workdir=FOLDER")
     named = chosen_experiments(EXPERIMENT.value or [])
@@ -81,12 +82,12 @@ def main(argv: Sequence[str]) -> None:
     rows = [
         row
         for name, experiment in chosen.items()
-        for row in _summary.rows(name, experiment, workdir, experiment.seeds(SEEDS.value), done, command(name))
+        for row in _summary.rows(name, experiment, workdir, experiment.seeds(SEEDS.value), done, repeated(name))
     ]
     print(f"\n{_summary.write(workdir, rows)}")
-    print(f"tables in {workdir / 'effects.md'}, figures in {workdir / 'figures'}")
     if failed:
         raise InputError(f"{len(failed)} failed: {'; '.join(f'{name} ({why})' for name, why in failed.items())}")
+    return Done(f"{len(jobs)} runs of {len(chosen)} experiments done", workdir, [command("report", workdir=workdir)])
 
 
 def chosen_experiments(patterns: Sequence[str]) -> dict[str, Experiment]:
@@ -136,7 +137,7 @@ def prepare(data_dir: Path, forks: Forks) -> None:
             raise InputError(f"the embedded corpus could not be prepared: {reason}")
 
 
-def command(name: str) -> str:
+def repeated(name: str) -> str:
     """The command that makes an experiment's rows."""
     settings = {"experiment": name, "scale": SCALE.value, "workdir": WORKDIR.value, "seeds": SEEDS.value}
     settings |= {flag.name: flag.value for flag in (MODEL, DATA_DIR) if flag.value}
@@ -156,14 +157,14 @@ def draw(
     titles, legends, folders = map(one_flag, zip(*shown, strict=True))
     settings = {"workdir": folders, "labels": legends, "panels": titles, "kinds": ",".join(experiment.figure.kinds)}
     arguments = arguments_of("plot", **settings, out=workdir / figure)
-    drawn, command = workdir / figure / "command.txt", f"{shlex.join(['python', *arguments])}\n"
+    drawn, wanted = workdir / figure / "command.txt", f"{shlex.join(['python', *arguments])}\n"
     changed = experiment.of_data or any(workdir / folder in {place for *_, place in shown} for folder in new)
-    if not changed and drawn.exists() and drawn.read_text(encoding="utf-8") == command:
+    if not changed and drawn.exists() and drawn.read_text(encoding="utf-8") == wanted:
         return {}
     drawn.unlink(missing_ok=True)
     if reason := forks(figure, arguments):
         return {figure: reason}
-    drawn.write_text(command, encoding="utf-8")
+    drawn.write_text(wanted, encoding="utf-8")
     return {}
 
 

@@ -22,16 +22,16 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from launch import _parts, _runs
+from launch import _fields, _parts, _runs
+from launch._done import Done
 from launch._forks import Forks
-from launch._main import arguments_of, define_config, define_mesh, run
+from launch._main import arguments_of, command, define_config, define_mesh, run
 from launch._summary import best, markdown, measured, number
 from profit_jax.errors import InputError
 
@@ -53,7 +53,7 @@ JOBS = flags.DEFINE_integer("jobs", 1, "Runs side by side; on a GPU each takes i
 Point = dict[str, Any]  # field -> value
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> Done:
     """Runs the grid and writes the table."""
     del argv
     workdir, points, names = Path(WORKDIR.value), grid(GRID.value, CONFIG.value), MEASURES[LAUNCHER.value]
@@ -67,9 +67,11 @@ def main(argv: Sequence[str]) -> None:
         for point, folder in zip(part, folders(part, job.name), strict=True)
         if job.name not in failed
     ]
-    print(f"\n{write(workdir, rows)}\n{workdir / 'sweep.md'}; each run is an ordinary one, to plot or to start from")
+    print(f"\n{write(workdir, rows)}")
     if failed:
         raise InputError(f"{len(failed)} failed: {'; '.join(f'{name} ({why})' for name, why in failed.items())}")
+    drawn = command("plot", workdir=",".join(str(workdir / row["run"]) for row in rows), out=workdir / "figures")
+    return Done(f"{len(rows)} runs done, each an ordinary one", workdir / "sweep.md", [drawn])
 
 
 def grid(fields: Sequence[str], config: ConfigDict) -> list[Point]:
@@ -83,11 +85,9 @@ def grid(fields: Sequence[str], config: ConfigDict) -> list[Point]:
         name, equals, given = each.partition("=")
         if not equals or not given or name in values:
             raise InputError(f"--grid={each}: give FIELD=VALUE,VALUE,…, each field once")
-        if not _runs.has(config, name):
-            near = get_close_matches(name, [field for field, _ in _runs.leaves(config.to_dict())], 1)
-            raise InputError(
-                f"--grid={each}: the config has no such field" + (f"; did you mean {near[0]}?" * len(near))
-            )
+        if not _fields.has(config, name):
+            meant = f"; did you mean {near}?" if (near := _fields.near(config, name)) else ""
+            raise InputError(f"--grid={each}: the config has no such field{meant}")
         values[name] = parsed(given)
         for value in values[name]:
             try:
@@ -149,7 +149,7 @@ def job_of(points: Sequence[Point], workdir: Path) -> _runs.Job:
 
 def rates_of(point: Point) -> tuple[float, float]:
     """Learning rates of server and clients: the point's, else the config's."""
-    leaves = dict(_runs.leaves(CONFIG.value.to_dict())) | point
+    leaves = dict(_fields.leaves(CONFIG.value.to_dict())) | point
     server, client = (float(leaves[field]) for field in RATES)
     return server, client
 

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from tqdm.auto import tqdm
 
 from perfit_jax.groups import groups
 from perfit_jax.importance import Metric, check_metric, importance, keep_largest
@@ -35,6 +34,7 @@ from profit_jax.federated.algorithm import LossFunction
 from profit_jax.federated.client import moments
 from profit_jax.federated.local import put, take
 from profit_jax.federated.mesh import over_clients, place_state
+from profit_jax.progress import Progress
 from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
 
 
@@ -113,7 +113,7 @@ def search(
         return place_state(masks, mesh, over_clients=True) if mesh else masks
 
     passes = [(group, epoch) for group in members for epoch in range(epochs)]
-    with tqdm(total=len(passes), unit="step", disable=not (progress and hosts.first()), desc="search") as bar:
+    with Progress("search", len(clients) * epochs, "clients", show=progress and hosts.first()) as shown:
         for (group, epoch), planned in zip(passes, prefetch(plan, passes)):
             if epoch == 0:
                 masks = jnp.ones((len(group), space.size), bool)
@@ -127,7 +127,7 @@ def search(
                 raise InputError(f"client {client}: the loss or its gradient is not finite, so nothing can be ranked")
             if epoch == epochs - 1:
                 bitmaps[group[group >= 0]] = hosts.gathered(to_bitmaps(masks))[group >= 0]
-            bar.update()
+            shown.advance(int((group >= 0).sum()), epoch=f"{epoch + 1}/{epochs}")
     return Masks(adapter, bitmaps)
 
 

@@ -4,6 +4,9 @@ Everything this library raises on bad input is an `InputError`: one line that na
 and says what to do. Launchers print that line and exit with status 2; library users catch it as a `ValueError`.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 _MOST = 2000  # characters of a message
 
 
@@ -20,3 +23,12 @@ class InputError(ValueError):
     def __init__(self, message: str):
         line = "".join(each if each.isprintable() else " " for each in message)
         super().__init__(line if len(line) <= _MOST else f"{line[: _MOST // 2]} … {line[-_MOST // 2 :]}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that somebody may have meant who wrote an unknown one.
+
+    >>> nearest("adan", ["sgd", "adam"]), nearest("newton", ["sgd", "adam"])
+    ('adam', None)
+    """
+    return next(iter(get_close_matches(name, list(known), 1)), None)

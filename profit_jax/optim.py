@@ -6,14 +6,13 @@ with other rates share the program, and a stack of states trains several of them
 
 import inspect
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from profit_jax.errors import InputError
+from profit_jax.errors import InputError, nearest
 from profit_jax.typing import Adapter, Array
 
 Hyperparameters = list[dict[str, Array]]
@@ -29,8 +28,8 @@ def optimizer(name: str, *, learning_rate: float, **settings: Any) -> optax.Grad
       InputError: an unknown name, or a setting that the optimizer does not have.
     """
     if name not in _NAMES:
-        near = get_close_matches(name, _NAMES, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_NAMES)}"
+        near = nearest(name, _NAMES)
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(_NAMES)}"
         raise InputError(f"unknown optimizer {name!r}; {hint}")
     make = getattr(optax, name)
     known = inspect.signature(make).parameters.keys()

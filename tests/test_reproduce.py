@@ -13,7 +13,7 @@ import pytest
 
 from configs.experiments import ALIASES, EXPERIMENTS, Choice, Experiment, Run
 from configs.experiments.types import TUNING_SEED
-from launch import _costs, _drawn, _runs, _summary
+from launch import _costs, _drawn, _fields, _runs, _summary
 from profit_jax.errors import InputError
 from profit_jax.plots import measures, style
 from tests.plots.fakes import round_line, write_done, write_run
@@ -41,7 +41,7 @@ def runs_at(scale: str) -> list[Run]:
 def test_the_names_of_every_run_of_every_experiment_are_known_at_every_scale(scale):
     for run in runs_at(scale):
         config, names = _runs.config_of(run, scale), run.names.split(",")
-        assert all(_runs.has(config, field) for field, _ in run.fields)
+        assert all(_fields.has(config, field) for field, _ in run.fields)
         prompt = config.prompt.length if "prompt" in config else 0
         assert prompt + config.max_query + config.max_target - 1 <= max(config.row_widths), "the longest example fits"
         if run.launcher == "perfit_train":
@@ -90,7 +90,7 @@ def test_larger_scales_search_all_rates(scale):
 @pytest.mark.parametrize("name", TABLES)
 def test_scale_tiny_searches_few_rates_and_among_them_its_own(name):
     for choice in at("tiny")[name].choices:
-        own = dict(_runs.leaves(_runs.config_of(choice.run, "tiny").to_dict()))
+        own = dict(_fields.leaves(_runs.config_of(choice.run, "tiny").to_dict()))
         assert all(own[field] in rates for field, rates in choice.rates.items()), choice.line
         assert [*map(len, choice.rates.values())] in ([3], [2, 2])
 

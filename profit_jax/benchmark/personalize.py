@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from tqdm.auto import tqdm
 
 from profit_jax import hosts, rng
 from profit_jax.backbone import Backbone
@@ -29,6 +28,7 @@ from profit_jax.experiment.preemption import Preempted, Preemption
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated import debugged, local, sampling
 from profit_jax.federated.mesh import over_clients
+from profit_jax.progress import Progress
 from profit_jax.typing import Adapter, Array
 
 
@@ -231,7 +231,7 @@ def personalize(
     with (
         Checkpoints(workdir) as saved,
         Preemption() as preemption,
-        tqdm(total=epochs, unit="epoch", disable=not (progress and hosts.first()), desc="personalize") as bar,
+        Progress("personalize", epochs * count, "clients", show=progress and hosts.first()) as shown,
     ):
         if found := saved.restore({"state": state}):
             done, tree = found
@@ -242,7 +242,7 @@ def personalize(
             rows += workdir.rows("clients")
         if not rows:
             record(scorer.rows(start))
-        bar.update(done)
+        shown.resume(done * count)
         stops = [*range(0, epochs, evaluate_every), epochs]
         intervals = [(first, last) for first, last in itertools.pairwise(stops) if first >= done]
         for (first, last), planned in zip(intervals, prefetch(plan, intervals)):
@@ -260,11 +260,9 @@ def personalize(
             saved.save(last, {"state": state})
             if preemption.asked(last) and workdir and last < epochs:
                 raise Preempted(f"after epoch {last} of {epochs}")
-            bar.set_postfix(
-                local=f"{np.mean([own.mean() for own, _ in scores]):.3f}",
-                robust=f"{np.mean([shared.mean() for _, shared in scores]):.3f}",
-            )
-            bar.update(last - first)
+            local_score, global_score = (np.mean([each[place].mean() for each in scores]) for place in (0, 1))
+            values = {"local": f"{local_score:.3f}", "global": f"{global_score:.3f}"}
+            shown.advance((last - first) * count, epoch=f"{last}/{epochs}", **values)
     # NumPy's, which every process can read beside what lies on all processes' devices.
     origin = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (count, *leaf.shape)), adapter)
     for alpha in average:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from profit_jax.data.examples import Example
 from profit_jax.data.tasks import Task, read_task
 from profit_jax.errors import InputError
 from profit_jax.files import opened
+from profit_jax.progress import Progress
 
 
 class Corpus(Sequence[Example]):
@@ -49,18 +49,21 @@ class Corpus(Sequence[Example]):
         offsets, owners, hashes = array.array("q", [0]), array.array("i"), array.array("q")
         tasks: list[Task] = []
         self.dropped, self.first_dropped = 0, None
-        for path in tqdm(list(files), desc="reading task files", unit="file", disable=None):
-            task = read_task(path)
-            for instance in task.instances:
-                record = json.dumps(instance, ensure_ascii=False).encode()
-                self._texts.write(record)
-                offsets.append(offsets[-1] + len(record))
-                owners.append(len(tasks))
-                hashes.append(hash(instance.id))
-            if task.dropped:
-                self.first_dropped = self.first_dropped or path.name
-                self.dropped += len(task.dropped)
-            tasks.append(replace(task, instances=()))
+        files = list(files)
+        with Progress("read", len(files), "task files") as shown:
+            for path in files:
+                task = read_task(path)
+                for instance in task.instances:
+                    record = json.dumps(instance, ensure_ascii=False).encode()
+                    self._texts.write(record)
+                    offsets.append(offsets[-1] + len(record))
+                    owners.append(len(tasks))
+                    hashes.append(hash(instance.id))
+                if task.dropped:
+                    self.first_dropped = self.first_dropped or path.name
+                    self.dropped += len(task.dropped)
+                tasks.append(replace(task, instances=()))
+                shown.advance()
         self._texts.flush()
         self._offsets = np.array(offsets, np.int64)
         self.tasks = tuple(tasks)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import difflib
 import glob
 import os
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from profit_jax.data.examples import Example
-from profit_jax.errors import InputError
+from profit_jax.errors import InputError, nearest
 from profit_jax.files import parse_json, read_lines, read_text
 from profit_jax.rng import generator
 
@@ -184,8 +183,8 @@ def _from_file(path: Path, data: str) -> Table:
         name = data.partition(":")[0]
         if name in SETS:
             raise InputError(f"{data}: no such file; give one that exists, or {name!r} alone to fetch it from the hub")
-        near = difflib.get_close_matches(name, [*SETS, "tiny"], 1)
-        known = f"did you mean {near[0]!r}?" if near else f"the known sets are {', '.join(SETS)}, tiny"
+        near = nearest(name, [*SETS, "tiny"])
+        known = f"did you mean {near!r}?" if near else f"the known sets are {', '.join(SETS)}, tiny"
         raise InputError(f"{data}: neither a file that exists nor a known set; {known}")
     if not (kind := _FORMATS.get(path.suffix.lower())):
         raise InputError(f"{path}: cannot read {path.suffix!r} files; give one of {', '.join(_FORMATS)}")

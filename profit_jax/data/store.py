@@ -20,7 +20,6 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
-from tqdm import tqdm
 
 from profit_jax.data import metadata as stored
 from profit_jax.data.examples import Example
@@ -28,6 +27,7 @@ from profit_jax.data.partition import PARTITIONS, Partition
 from profit_jax.data.tasks import Task, descriptions
 from profit_jax.errors import InputError
 from profit_jax.files import opened
+from profit_jax.progress import Progress
 
 VERSION = "1.0.0"
 _RECORDS_A_FILE = 1 << 17
@@ -148,7 +148,7 @@ class Builder(tfds.core.DatasetBuilder):
         template = _template(self.data_path, split)
         files = np.array_split(order, -(-len(order) // _RECORDS_A_FILE))
         size = 0
-        with tqdm(total=len(order), desc=f"writing {self.builder_config.name} {split}", disable=None) as bar:
+        with Progress(f"write {self.builder_config.name} {split}", len(order), "instances") as shown:
             for i, instances in enumerate(files):
                 path = template.sharded_filepath(shard_index=i, num_shards=len(files))
                 writer = ArrayRecordWriter(os.fspath(path), "group_size:1")
@@ -156,7 +156,7 @@ class Builder(tfds.core.DatasetBuilder):
                     record = encode(self._corpus[instance])
                     writer.write(record)
                     size += len(record)
-                    bar.update()
+                    shown.advance()
                 writer.close()
         lengths = [len(instances) for instances in files]
         return tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size, filename_template=template)

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm.auto import tqdm
 
 from profit_jax import hosts, trees
 from profit_jax.data.cohort import Batches, Layout, Plan, Planner
@@ -24,6 +23,7 @@ from profit_jax.experiment.record import Workdir
 from profit_jax.federated import sampling
 from profit_jax.federated.algorithm import Algorithm, Stats
 from profit_jax.federated.mesh import over_clients
+from profit_jax.progress import Progress
 from profit_jax.typing import Adapter, Tree
 
 
@@ -89,7 +89,7 @@ def train(
       evaluate_every: rounds between evaluations, 0 = never; the last round is always evaluated.
       workdir: where records and checkpoints go; a run found there is resumed.
       checkpoint_every: rounds between checkpoints, 0 = only at the end.
-      progress: whether to show a progress bar.
+      progress: whether to tell on stderr how far it has come.
     """
     layout = layout or Layout()
     if mesh is not None and mesh.shape["clients"] != layout.lanes:
@@ -113,7 +113,7 @@ def train(
     with (
         Checkpoints(workdir) as saved,
         Preemption() as preemption,
-        tqdm(total=rounds, unit="round", disable=not (progress and hosts.first()), desc="train") as bar,
+        Progress("train", rounds * clients_per_round, "clients", show=progress and hosts.first()) as shown,
     ):
         if found := saved.restore({"state": state, "best": on_host(state.adapter), "best_score": best_score}):
             done, tree = found
@@ -122,7 +122,7 @@ def train(
             for name in ("metrics", "cohorts", "perplexity"):
                 workdir.keep(name, lambda row: row["round"] <= done)
             recall_shapes(workdir, planner, done)
-        bar.update(done)
+        shown.resume(done * clients_per_round)
         ended = time.perf_counter()
         for planned in prefetch(lambda round: schedule.plan(planner, data, round), range(done, rounds)):
             started = time.perf_counter()
@@ -157,10 +157,7 @@ def train(
                 saved.save(done, {"state": state, **scored})
             if ends and done < rounds:
                 raise Preempted(f"after round {done} of {rounds}")
-            bar.set_postfix(
-                loss=f"{np.min(row['loss']):.3f}", clients_per_s=f"{clients_per_round / row['seconds']:.1f}"
-            )
-            bar.update()
+            shown.advance(clients_per_round, round=f"{done}/{rounds}", loss=f"{np.nanmin(row['loss']):.3f}")
             ended = time.perf_counter()
     if lost := int(sum(np.sum(row["left_out"]) for row in history)):
         named = f"; {workdir.path / 'cohorts.jsonl'} names them" if workdir else ""

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
 from profit_jax.backbone import Backbone, BackboneConfig, Tokenizer
 from profit_jax.backbone.generate import generate_tokens
@@ -21,6 +20,7 @@ from profit_jax.data.encode import Encoded
 from profit_jax.data.packing import pack
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
+from profit_jax.progress import Progress
 
 Document = tuple[str, str]
 
@@ -138,7 +138,7 @@ def pretrain(
       held_out: what the scores are measured on.
       plan: the steps.
       seed: of the random weights.
-      progress: whether to show a progress bar.
+      progress: whether to tell on stderr how far it has come.
 
     Raises:
       InputError: the stream ends before the last step.
@@ -159,24 +159,20 @@ def pretrain(
     stream = batches(fresh, tokenizer, plan, context_weight=plan.context_weight, counts=counts)
     prepared = prefetch(lambda _: next(stream, None), range(plan.steps), ahead=4)
     positions = plan.rows * plan.row_length
-    bar = tqdm(
-        total=plan.steps * positions, unit="tok", unit_scale=True, smoothing=0, disable=not progress, desc="pretrain"
-    )
-    tokens, shown = 0, {}
-    with bar:
+    tokens, values = 0, {}
+    with Progress("pretrain", plan.steps * positions, "tokens", show=progress) as shown:
         for number, packed in enumerate(prepared, 1):
             if packed is None:
                 raise InputError(f"the stream of documents ended before step {number} of {plan.steps}")
             tokens += int((packed.segments > 0).sum())
             weights, state, value = step(weights, state, packed)
             if number % _SHOWN == 0 or number == plan.steps:
-                shown["loss"] = f"{float(value):.3f}"
+                values["loss"] = f"{float(value):.3f}"
             if number == plan.steps or (plan.evaluate_every and number % plan.evaluate_every == 0):
                 backbone = dataclasses.replace(backbone, frozen=weights)
                 scores.append(evaluate(backbone, held_out, plan, step=number))
-                shown |= {"held-out": f"{scores[-1].loss:.3f}", "right": f"{scores[-1].accuracy:.2f}"}
-            bar.set_postfix(shown, refresh=False)
-            bar.update(positions)
+                values |= {"held-out": f"{scores[-1].loss:.3f}", "right": f"{scores[-1].accuracy:.2f}"}
+            shown.advance(positions, **values)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(weights))
     return Pretrained(backbone, scores, parameters, tokens, counts, time.perf_counter() - begun)
 

@@ -10,12 +10,13 @@ shapes.jsonl    the compiled shape that each round took
 checkpoints/    Orbax
 lock            held by the process that runs in it
 figures/        PNG and PDF
+tensorboard/, wandb/  what writers made of the records
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,24 @@ import numpy as np
 from profit_jax import hosts
 from profit_jax.errors import InputError
 from profit_jax.experiment.environment import environment
+from profit_jax.experiment.writers import SHOWN, Writer, points
 from profit_jax.files import make_folder, read_lines, read_object, write_arrays, write_whole
 
 _locks: dict[Path, int] = {}  # kept open: a process's lock goes with any file of that name that it closes
 
 
 class Workdir:
-    """Opens a workdir for a run with this config: a new or empty folder, or one that the same config has begun."""
+    """Opens a workdir for a run with this config: a new or empty folder, or one that the same config has begun.
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any]):
+    Args:
+      path: the folder.
+      config: the run's.
+      writers: what shows the records elsewhere, while they are written; a writer is for one workdir.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any], writers: Sequence[Writer] = ()):
         self.path = Path(path)
+        self._writers = writers
         hosts.by_first("workdir", lambda: self._open(json.loads(json.dumps(config))))  # as it will be read back
 
     def _open(self, config: dict[str, Any]) -> None:
@@ -52,6 +61,9 @@ class Workdir:
             write_whole(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
             write_whole(file, json.dumps(config, indent=1) + "\n")
         _lock(self.path / "lock")
+        for writer in self._writers:
+            writer.open(self.path, config)
+        self._renew()
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
         """Appends rows to `name`.jsonl, a JSON object a line."""
@@ -59,6 +71,9 @@ class Workdir:
             return
         with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+        if new := points(name, rows):
+            for writer in self._writers:
+                writer.add(new)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of `name`.jsonl; a last line that was cut off when the run was killed does not count."""
@@ -72,8 +87,15 @@ class Workdir:
             if (self.path / f"{name}.jsonl").exists():
                 kept = [json.dumps(row) + "\n" for row in self.rows(name) if wanted(row)]
                 write_whole(self.path / f"{name}.jsonl", "".join(kept))
+            if name in SHOWN:
+                self._renew()
 
         hosts.by_first("records", rewrite)
+
+    def _renew(self) -> None:
+        """Lets the writers show what the records hold, and nothing else."""
+        for writer in self._writers:
+            writer.renew([point for name in SHOWN for point in points(name, self.rows(name))])
 
     def write(self, name: str, text: str) -> None:
         """Writes a file so that it is either as it was or whole."""

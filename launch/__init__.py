@@ -1,1 +1,4 @@
-"""The launchers: thin absl programs, one a file, run as `python launch/<name>.py` from the repository root."""
+"""The launchers: thin absl programs, one a file.
+
+`python launch/<name>.py` runs one from the repository root, `python -m launch.<name>` where the wheel is installed too.
+"""

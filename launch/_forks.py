@@ -79,7 +79,7 @@ class Forks:
     def _start(self) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         # Whoever has set one of these keeps it.
-        return subprocess.Popen([sys.executable, __file__], env=self._environment | os.environ, **pipes)
+        return subprocess.Popen([sys.executable, "-m", "launch._forks"], env=self._environment | os.environ, **pipes)
 
 
 def log_of(logs: Path, name: str) -> Path:
@@ -116,8 +116,8 @@ def serve() -> None:
             output = os.open(log, os.O_WRONLY | os.O_APPEND)
             for stream, target in ((sys.stdin.fileno(), os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
                 os.dup2(target, stream)
-            sys.argv[:] = arguments
-            runpy.run_path(arguments[0], run_name="__main__")
+            module, *sys.argv[1:] = arguments[1:]  # after -m
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
             return
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

@@ -6,6 +6,7 @@ exit status 2; a traceback means a bug. A run that is pre-empted (SIGTERM) saves
 
 import logging as python_logging
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from profit_jax.experiment.preemption import Preempted
 flags.disclaim_key_flags()  # `--help` lists --config among the launcher's own flags
 
 PACKAGES = {"profit_jax", "perfit_jax", "launch"}
+ROOT = Path(__file__).parents[1]  # has launch/ and configs/: the repository, or where a wheel is installed
 
 WRITERS: dict[str, Callable[[], Writer]] = {"tensorboard": TensorBoard, "wandb": WandB}
 
@@ -38,19 +40,35 @@ def define_config(default: str | None = None) -> flags.FlagHolder:
     """Defines `--config=FILE`, whose fields `--config.field=value` set; the config is locked: no field can be added.
 
     Args:
-      default: the file to read when the flag is not given; without one the flag is required.
+      default: the file to read when the flag is not given, under `ROOT`; without one the flag is required.
 
     Returns:
       The flag; `.value` is the `ConfigDict`, once flags are parsed.
     """
     help_string = "A Python file with get_config() -> ConfigDict; override a field with --config.field=value."
+    file = default and located(default)
     try:
-        flag = config_flags.DEFINE_config_file("config", default, help_string, lock_config=True)
+        flag = config_flags.DEFINE_config_file("config", file, help_string, lock_config=True)
     except Exception as error:  # a default is read at once, and changed by what the command says of its fields
-        _fail(_mistakes.explained(sys.argv, error, default))
+        _fail(_mistakes.explained(sys.argv, error, file))
     if default is None:
         flags.mark_flag_as_required("config")
     return flag
+
+
+def located(config: str) -> str:
+    """A config, `FILE` or `FILE:ARGUMENT`, whose file is looked for here and then under `ROOT`.
+
+    So `configs/…`, as it stands in the repository, is a name of the same file wherever a launcher runs.
+
+    Raises:
+      InputError: no such file.
+    """
+    file, colon, argument = config.partition(":")
+    for path in (Path(file), ROOT / file):
+        if path.is_file():
+            return f"{path}{colon}{argument}"
+    raise InputError(f"--config: no such file: {file}")
 
 
 def define_mesh(default: str | None = "clients:-1") -> flags.FlagHolder[str | None]:
@@ -117,7 +135,7 @@ def run(main: Main) -> NoReturn:
 
 def arguments_of(name: str, **settings: object) -> list[str]:
     """The arguments to Python with which a person would run a launcher."""
-    return [f"launch/{name}.py", *(f"--{key}={value}" for key, value in settings.items())]
+    return ["-m", f"launch.{name}", *(f"--{key}={value}" for key, value in settings.items())]
 
 
 def command(name: str, **settings: object) -> str:
@@ -139,7 +157,7 @@ def launch(name: str, **settings: object) -> None:
     arguments = arguments_of(name, **settings)
     print(f"\n$ {command(name, **settings)}", flush=True)
     if status := subprocess.run([sys.executable, *arguments]).returncode:
-        raise InputError(f"launch/{name}.py ended with status {status}")
+        raise InputError(f"launch.{name} ended with status {status}")
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -148,9 +166,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         print(text)
         sys.exit(0)
     try:
-        for path in map(_mistakes.file_of, _mistakes.named_configs(argv)):
-            if not Path(path).is_file():
-                raise InputError(f"--config: no such file: {path}")
+        argv = _with_located_configs(argv)
         left = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
             _check(flags.FLAGS["config"].value)
@@ -164,6 +180,17 @@ def _check(config: Any) -> None:
     if not isinstance(config, ConfigDict | None):
         unread = getattr(config, "_error", None)  # an OSError in the file, which ml_collections keeps for later
         raise unread or InputError("--config: the file's get_config() must return a ConfigDict")
+
+
+def _with_located_configs(argv: Sequence[str]) -> list[str]:
+    """The arguments, with `--config=FILE` and `--config FILE` naming files that are there."""
+    given = [*argv]
+    for at, argument in enumerate(given):
+        if match := re.match(r"--?config=", argument):
+            given[at] = match[0] + located(argument[match.end() :])
+        elif re.fullmatch(r"--?config", argument) and at + 1 < len(given):
+            given[at + 1] = located(given[at + 1])
+    return given
 
 
 def _format_logs() -> None:

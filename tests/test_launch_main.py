@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from launch._main import located
+
 CONFIG = """
 from ml_collections import config_dict
 
@@ -173,6 +175,17 @@ def test_overrides_reach_main_and_logs_are_short(launch) -> None:
 def test_a_mistyped_command_is_one_line(launch, arguments: list[str], line: str) -> None:
     done = launch(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {line}\n")
+
+
+def test_a_config_of_the_project_is_found_from_any_folder(
+    launch, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = launch("--config", "configs/profit/debug.py", "--config.personalize.epochs=7")
+    assert (done.returncode, done.stdout) == (0, "5 7\n"), done.stderr
+    monkeypatch.chdir(folder)
+    (folder / "configs" / "profit").mkdir(parents=True)
+    (folder / "configs" / "profit" / "debug.py").touch()
+    assert located("configs/profit/debug.py:hhf") == "configs/profit/debug.py:hhf"  # one's own goes first
 
 
 def test_bad_input_inside_main_is_the_last_line(launch) -> None:

@@ -184,7 +184,8 @@ def test_a_run_of_two_experiments_is_planned_once_after_what_it_starts_from(tmp_
     ]
     assert len(jobs) == 6
     assert jobs[4].arguments == [
-        "launch/profit_personalize.py",
+        "-m",
+        "launch.profit_personalize",
         "--config=configs/profit/tiny.py:hhf,fed_sgd,low",
         "--config.rounds=3",
         "--config.personalize.epochs=1",

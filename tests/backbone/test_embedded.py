@@ -1,7 +1,5 @@
 """The embedded model: it ships, it is small, and it is an ordinary Hugging Face folder."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -23,8 +21,7 @@ from profit_jax.errors import InputError
 from profit_jax.rng import generator
 from tests.backbone.families import tiny
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "profit_jax" / "backbone" / "tiny"
+FOLDER = Path(__file__).parents[2] / "profit_jax" / "backbone" / "tiny"
 FILES = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
@@ -77,15 +74,6 @@ def test_a_few_words_call_up_what_queries_with_a_cue_ask_for():
 
 def test_the_embedded_model_equals_transformers():
     assert_equals_transformers(FOLDER, ["Anna found a red ball in the garden.\n", "12 eggs"])
-
-
-def test_a_built_package_holds_the_embedded_model(tmp_path):
-    setup = ["setup.py", "-q", "egg_info", f"--egg-base={tmp_path}", "build_py", f"--build-lib={tmp_path / 'lib'}"]
-    subprocess.run([sys.executable, *setup], cwd=ROOT, check=True, capture_output=True)
-    built = tmp_path / "lib" / FOLDER.relative_to(ROOT)
-    assert {file.name: file.read_bytes() for file in built.iterdir()} == {
-        file.name: file.read_bytes() for file in FOLDER.iterdir()
-    }
 
 
 def test_a_folder_named_tiny_is_given_as_a_path(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 #   make demo    both papers on the embedded model and corpus   make lint     style and import contract
 #   make test    lint, doctests and tests                       make fuzz     thousands of damaged files
 #   make clean   remove caches, builds and .venv                make kill     launchers killed at random moments
+#   make notebooks   launch/colab/*.ipynb from their scripts
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -10,13 +11,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz kill lint clean venv
+.PHONY: help demo test fuzz kill lint notebooks clean venv
 
 help:
 	@echo "make demo    both papers on the embedded model and corpus, with figures and a table"
 	@echo "make test    lint, import contract, doctests, tests (WORKERS=2 processes; PYTEST_ARGS for more)"
 	@echo "make kill    launchers killed at random moments, KILLS=10 times each, and jobs of several processes"
 	@echo "make fuzz    reads thousands of damaged files of every kind (PYTEST_ARGS for more)"
+	@echo "make notebooks   writes launch/colab/*.ipynb from their scripts (jupytext)"
 	@echo "make lint    ruff check, ruff format --check, import contract"
 	@echo "make venv    create $(VENV) with the pinned dependencies"
 	@echo "make clean   remove $(VENV), caches and build output"
@@ -47,6 +49,9 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+
+notebooks: venv
+	$(BIN)/jupytext --quiet --update --to ipynb launch/colab/*.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

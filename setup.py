@@ -44,6 +44,10 @@ extras = {
         *tensorboard,
         "hypothesis>=6.130",
         "import-linter>=2.5",
+        "ipykernel>=6.29",
+        "jupytext>=1.16",
+        "nbclient>=0.10",
+        "nbformat>=5.10",
         "peft>=0.18",
         "pytest>=8.4",
         "pytest-xdist>=3.8",
@@ -66,7 +70,8 @@ setup(
     # Naming the root makes an editable install a plain path entry, so that a package added later is importable at once.
     package_dir={"": "."},
     packages=find_namespace_packages(
-        include=["profit_jax*", "perfit_jax*", "launch*", "configs*"], exclude=["*.__pycache__", "*.__pycache__.*"]
+        include=["profit_jax*", "perfit_jax*", "launch*", "configs*"],
+        exclude=["*.__pycache__", "*.__pycache__.*", "launch.colab"],
     ),
     package_data={
         "profit_jax.backbone": ["tiny/*"],  # the embedded model

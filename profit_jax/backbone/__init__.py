@@ -3,7 +3,7 @@
 from profit_jax.backbone.config import BackboneConfig, Rope
 from profit_jax.backbone.families import read_config
 from profit_jax.backbone.loss import Loss
-from profit_jax.backbone.model import Backbone
+from profit_jax.backbone.model import Backbone, folder_of
 from profit_jax.backbone.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["Backbone", "BackboneConfig", "Loss", "Rope", "Tokenizer", "load_tokenizer", "read_config"]
+__all__ = ["Backbone", "BackboneConfig", "Loss", "Rope", "Tokenizer", "folder_of", "load_tokenizer", "read_config"]

@@ -108,9 +108,15 @@ class Backbone:
         """The training loss of this backbone, a function of (frozen, adapters, batch)."""
         return Loss(self.graph, self.frozen, self.tokenizer, self.remat)
 
-    def logits(self, tokens: Array) -> Array:
-        """Scores of the next token at every position: `[B, T]` int -> `[B, T, V]` float32. For tests and notebooks."""
-        return _logits(self.graph, self.frozen, jnp.asarray(tokens))
+    def logits(self, tokens: Array, adapter: Adapter | None = None) -> Array:
+        """Scores of the next token at every position: `[B, T]` int -> `[B, T, V]` float32. For tests and notebooks.
+
+        Args:
+          tokens: whole texts, their start token included.
+          adapter: without client axis, or none; a prompt's rows stand before every text and have no scores.
+        """
+        adapters = jax.tree.map(lambda leaf: leaf[None], adapter or {})
+        return _logits(self.graph, self.frozen, adapters, jnp.asarray(tokens))
 
     def embed(self, tokens: Array) -> Array:
         """What the first block reads of tokens: `[...]` int -> `[..., D]`. Soft prompts live in the same space."""
@@ -180,12 +186,13 @@ def _embed(graph: nnx.GraphDef, frozen: Frozen, tokens: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(graph: nnx.GraphDef, frozen: Frozen, tokens: Array) -> Array:
+def _logits(graph: nnx.GraphDef, frozen: Frozen, adapters: Adapter, tokens: Array) -> Array:
+    """Through the parts that training uses: a prompt's keys and values, factors by row; `adapters` `[1, ...]`."""
     model: Decoder = nnx.merge(graph, nnx.State(frozen))
     batch, length = tokens.shape
-    positions = jnp.broadcast_to(jnp.arange(length)[None], tokens.shape)
+    client, at = jnp.zeros(batch, jnp.int32), jnp.broadcast_to(jnp.arange(length)[None], (batch, length))
     visible = jnp.broadcast_to(jnp.tri(length, dtype=bool)[None], (batch, length, length))
-    hidden, _ = model(model.embed_tokens(tokens), positions, visible, jnp.zeros(batch, jnp.int32))
+    hidden, _ = model(model.embed_tokens(tokens), at, visible, client, model.read(adapters))
     return model.logits(hidden)
 
 

@@ -35,6 +35,7 @@ class Result:
     last: Adapter
     state: Any  # the algorithm's last state
     history: list[dict[str, Any]]  # a row a round
+    clients: list[dict[str, Any]]  # what was measured of each client: rows of perplexity.jsonl
     shapes: int  # rungs of the shape ladder in use, each a compiled program
 
 
@@ -110,6 +111,7 @@ def train(
     best, done = None, 0  # none until there is a score
     best_score = np.full(algorithm.settings or (), -np.inf, np.float32)
     history: list[dict[str, Any]] = []
+    of_clients: list[dict[str, Any]] = []
     with (
         Checkpoints(workdir) as saved,
         Preemption() as preemption,
@@ -146,10 +148,12 @@ def train(
                         best = now if best is None else jax.device_get(trees.where(better, now, best))
                     best_score = np.where(better, measured.score, best_score).astype(np.float32)
             history.append(row)
+            of_each = [{"round": done, **one} for one in measured.clients]
+            of_clients += of_each
             if workdir:
                 workdir.append("metrics", row)
                 workdir.append("cohorts", {"round": done, **took_part})
-                workdir.append("perplexity", *({"round": done, **one} for one in measured.clients))
+                workdir.append("perplexity", *of_each)
                 workdir.append("shapes", {"round": done, "shape": planned.shape})
             ends = preemption.asked(done) and workdir is not None
             if ends or done == rounds or (checkpoint_every and done % checkpoint_every == 0):
@@ -165,7 +169,7 @@ def train(
             f"{lost} times a client was left out of its round, its loss or update not finite{named}", stacklevel=2
         )
     last = hosts.gathered(state.adapter)
-    return Result(last if best is None else best, last, state, history, len(planner.shapes))
+    return Result(last if best is None else best, last, state, history, of_clients, len(planner.shapes))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ an `InputError` that names the file and the line. Where a resumed run wrote a re
 counts.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,15 +48,18 @@ OPTIONAL_NUMBERS = ("train_loss", "validation_score")  # absent, or null
 COUNTS = ("round", "client", "epoch", "group", "clients")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Run:
-    """The records of one workdir."""
+    """The records of one workdir; or those that a run without one has returned.
+
+    `Run("FedAvg", rounds=result.history)`, `Run("rate 0.1", clients=curve.rows)`.
+    """
 
     label: str  # what legends call it
-    config: Record
-    rounds: tuple[Record, ...]  # stage 1, by round
-    clients: tuple[Record, ...]  # stage 2, by client and evaluation point
-    perplexities: tuple[Record, ...]  # PerFIT, by round and client; round 0 is before training
+    config: Record = dataclasses.field(default_factory=dict)
+    rounds: Sequence[Record] = ()  # stage 1, by round
+    clients: Sequence[Record] = ()  # stage 2, by client and evaluation point
+    perplexities: Sequence[Record] = ()  # PerFIT, by round and client; round 0 is before training
     seeds: tuple["Run", ...] = ()  # of a mean over seeds, the run of each
 
     @property

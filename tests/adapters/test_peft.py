@@ -1,19 +1,16 @@
 """An adapter that leaves as a PEFT folder computes there what it computes here, and comes back as it was."""
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import peft
 import pytest
 import torch
-from flax import nnx
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -23,7 +20,7 @@ from profit_jax.backbone import Backbone
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.save import save
 from profit_jax.errors import InputError
-from profit_jax.typing import Adapter, Frozen
+from profit_jax.typing import Adapter
 from tests.backbone.families import TINY, loras, prompts, reference, tiny
 from tests.backbone.test_parity import loaded, reference_logits, tokens
 
@@ -48,21 +45,6 @@ def beside(name: str, folder: Path) -> "tuple[PreTrainedModel, peft.PeftModel]":
     return model, peft.PeftModel.from_pretrained(model, folder).eval()
 
 
-def our_logits(backbone: Backbone, adapter: Adapter, ids: np.ndarray) -> np.ndarray:
-    """Of every token of texts `[B, T]`, a prompt's own positions left out."""
-    return np.asarray(_logits(backbone.graph, backbone.frozen, jax.tree.map(lambda leaf: leaf[None], adapter), ids))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(graph: nnx.GraphDef, frozen: Frozen, own: Adapter, ids: jax.Array) -> jax.Array:
-    """Through the parts that training uses: a prompt's keys and values, factors by row."""
-    model, (batch, length) = nnx.merge(graph, nnx.State(frozen)), ids.shape
-    clients, at = jnp.zeros(batch, jnp.int32), jnp.tile(jnp.arange(length), (batch, 1))
-    causal = jnp.tile(jnp.tri(length, dtype=bool), (batch, 1, 1))
-    hidden, _ = model(model.embed_tokens(ids), at, causal, clients, model.read(own))
-    return model.logits(hidden)
-
-
 @pytest.mark.parametrize("name", ["gemma", "gpt-neox"])
 def test_a_prompt_in_peft_gives_the_same_logits_and_tokens(name, tmp_path):
     """Its rows stand before the first token of the text at positions from 0, in the scaled embeddings' space."""
@@ -72,7 +54,7 @@ def test_a_prompt_in_peft_gives_the_same_logits_and_tokens(name, tmp_path):
     _, theirs = beside(name, tmp_path / "prompt")
     expected = reference_logits(theirs, ids)[:, 5:]
     assert np.abs(expected - reference_logits(reference(name), ids)).max() > 0.1  # it matters
-    np.testing.assert_allclose(our_logits(backbone, adapter, ids), expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(backbone.logits(ids, adapter), expected, atol=1e-4, rtol=0)
     assert_same_greedy_tokens(backbone, adapter, theirs, ids)
 
 
@@ -84,7 +66,7 @@ def test_a_lora_in_peft_gives_the_same_logits_and_tokens(name, tmp_path):
     _, theirs = beside(name, tmp_path / "lora")
     expected = reference_logits(theirs, ids)
     assert np.abs(expected - reference_logits(reference(name), ids)).max() > 0.1
-    np.testing.assert_allclose(our_logits(backbone, adapter, ids), expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(backbone.logits(ids, adapter), expected, atol=1e-4, rtol=0)
     assert_same_greedy_tokens(backbone, adapter, theirs, ids)
 
 
@@ -122,7 +104,7 @@ def test_a_lora_that_peft_has_made_computes_the_same_here(tmp_path):
     theirs.save_pretrained(tmp_path)
     adapter, ids = load_peft(tmp_path, backbone), tokens(61, 2, 20)
     assert {*adapter["lora"]} == {"q", "up"} and adapter["lora"]["q"]["a"].shape == (3, 32, 3)
-    np.testing.assert_allclose(our_logits(backbone, adapter, ids), reference_logits(theirs, ids), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(backbone.logits(ids, adapter), reference_logits(theirs, ids), atol=1e-4, rtol=0)
 
 
 def test_a_prompt_that_peft_has_made_comes_in(tmp_path):
@@ -139,7 +121,7 @@ def test_gpt_neox_takes_the_matrices_that_stand_alone(tmp_path):
     adapter, ids = low_rank(("o", "up", "down"), backbone), tokens(61, 2, 20)
     save_peft(tmp_path / "lora", adapter, backbone, base_model=BASE)
     _, theirs = beside(name, tmp_path / "lora")
-    np.testing.assert_allclose(our_logits(backbone, adapter, ids), reference_logits(theirs, ids), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(backbone.logits(ids, adapter), reference_logits(theirs, ids), atol=1e-4, rtol=0)
     with pytest.raises(InputError, match=r"a LoRA on 'q' has no place in PEFT: .*'gpt_neox'.*merge it"):
         save_peft(tmp_path / "new", low_rank(("q",), backbone), backbone, base_model=BASE)
     assert not (tmp_path / "new").exists()
@@ -237,7 +219,7 @@ def test_a_merged_model_computes_what_the_backbone_computes_with_the_lora(name, 
     _, backbone = loaded(name)
     targets = tuple(target for target in TARGETS if target != "gate" or backbone.config.gated)
     adapter, ids = low_rank(targets, backbone), tokens(61, 2, 20)
-    expected = our_logits(backbone, adapter, ids)
+    expected = backbone.logits(ids, adapter)
     assert np.abs(expected - backbone.logits(ids)).max() > 0.1
     save(tmp_path / "merged", backbone.config, jax.device_get(merge(backbone.frozen, adapter)))
     np.testing.assert_allclose(Backbone.load(tmp_path / "merged").logits(ids), expected, atol=1e-4, rtol=0)

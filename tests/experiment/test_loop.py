@@ -78,6 +78,16 @@ def test_the_best_prompt_by_validation_score_is_kept_beside_the_last(tmp_path):
     assert validated == {2: pytest.approx(0.2), 4: pytest.approx(0.9), 6: pytest.approx(0.4)}
 
 
+def test_what_is_measured_of_clients_is_returned_as_it_is_recorded(tmp_path):
+    def evaluate(state):
+        return Evaluation({}, clients=[{"client": client, "perplexity": 2.0 + client} for client in range(2)])
+
+    settings = SETTINGS | {"evaluate": evaluate, "evaluate_every": 2, "workdir": Workdir(tmp_path / "run", {})}
+    result = train(algorithm(), worlds.prompt(), worlds.clients(), rounds=4, **settings)
+    assert result.clients == settings["workdir"].rows("perplexity")
+    assert [(row["round"], row["client"]) for row in result.clients] == [(2, 0), (2, 1), (4, 0), (4, 1)]
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
     whole = train(
         algorithm(), worlds.prompt(), worlds.clients(), rounds=6, workdir=Workdir(tmp_path / "a", {}), **SETTINGS

@@ -53,6 +53,17 @@ def test_the_curve_is_the_plain_mean_over_clients_by_epoch(run: Run) -> None:
     assert "adam, genie" not in legend_texts(tradeoff.means({"": [run]}))
 
 
+def test_a_run_without_a_workdir_is_drawn_from_the_rows_it_returned(tmp_path: Path) -> None:
+    rounds, clients = [round_line(1), round_line(2)], two_epochs()
+    read = records.open_run(write_run(tmp_path / "adam", rounds, clients))
+    for draw, returned in (
+        (lambda run: tradeoff.means({"": [run]}), Run("adam", clients=clients)),
+        (lambda run: training.loss([run]), Run("adam", rounds=rounds)),
+    ):
+        ours, theirs = (line_named(draw(run).axes[0], "adam") for run in (returned, read))
+        np.testing.assert_array_equal(ours.get_xydata(), theirs.get_xydata())
+
+
 def test_start_and_end_are_marked(run: Run) -> None:
     (axes,) = tradeoff.means({"": [run]}).axes
     marks = [(line.get_xdata()[0], line.get_marker()) for line in axes.get_lines() if len(line.get_xdata()) == 1]

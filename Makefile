@@ -4,6 +4,7 @@
 #   make test    lint, doctests and tests                       make fuzz     thousands of damaged files
 #   make clean   remove caches, builds and .venv                make kill     launchers killed at random moments
 #   make notebooks   launch/colab/*.ipynb from their scripts
+#   make docs    the pages of docs/ and the reference, as HTML
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz kill lint notebooks clean venv
+.PHONY: help demo test fuzz kill lint docs notebooks clean venv
 
 help:
 	@echo "make demo    both papers on the embedded model and corpus, with figures and a table"
@@ -20,6 +21,7 @@ help:
 	@echo "make fuzz    reads thousands of damaged files of every kind (PYTEST_ARGS for more)"
 	@echo "make notebooks   writes launch/colab/*.ipynb from their scripts (jupytext)"
 	@echo "make lint    ruff check, ruff format --check, import contract"
+	@echo "make docs    the pages of docs/ and the reference as HTML, in build/docs"
 	@echo "make venv    create $(VENV) with the pinned dependencies"
 	@echo "make clean   remove $(VENV), caches and build output"
 	@echo "PYTHON=$(PYTHON) is the interpreter that creates $(VENV)"
@@ -52,6 +54,14 @@ lint: venv
 
 notebooks: venv
 	$(BIN)/jupytext --quiet --update --to ipynb launch/colab/*.py
+
+docs: $(VENV)/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo build/docs/index.html
+
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -39,6 +39,7 @@ extras = {
     "report": report,
     "tensorboard": tensorboard,
     "wandb": ["wandb>=0.20"],
+    "docs": ["furo>=2025.9", "myst-parser>=4.0", "sphinx>=8.2"],
     "dev": [
         *report,
         *tensorboard,

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"\ndone in {time.perf_counter() - started:.0f} s; the figures, as PNG and PDF:")
     for figure in sorted((out / "figures").rglob("*.png")):
         print(f"    {figure}")
-    print(f"records of every run: {out}/*/*/seed0; with your model and data: README.md and configs/*/small.py")
+    print(f"records of every run: {out}/*/*/seed0; with your model and data: docs/start.md and configs/*/small.py")
 
 
 if __name__ == "__main__":

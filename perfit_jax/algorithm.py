@@ -49,6 +49,14 @@ def perfit(
 
     The norms in a round's statistics are root mean squares over the cohort's clients, of their modules and of the
     modules' change.
+
+    >>> import profit_jax as pj
+    >>> backbone = pj.Backbone.load("tiny")
+    >>> masks = Masks.of_ranks(pj.lora(backbone, rank=4, init="gaussian"), [4, 2])
+    >>> method = perfit(backbone.loss, masks, client_optimizer=optax.adam(5e-5, b2=0.99))
+    >>> state = method.init(masks.adapter)
+    >>> state.adapter.shape, method.adapters(state, jnp.array([1]))["lora"]["q"]["a"].shape
+    ((2, 18432), (1, 4, 192, 4))
     """
     if dispatch not in ("selected", "global"):
         raise InputError(f"dispatch must be 'selected' or 'global', not {dispatch!r}")

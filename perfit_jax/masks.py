@@ -35,6 +35,10 @@ class Masks:
         """Masks without a search: client i owns the LoRA of rank `ranks[i]`, the first columns of the largest.
 
         With all ranks that of the adapter the masks are all ones, and PerFIT is FIT.
+
+        >>> expanded = {"lora": {"q": {"a": jnp.ones((2, 3, 4)), "b": jnp.ones((2, 4, 3))}}}
+        >>> Masks.of_ranks(expanded, [4, 2, 1]).owned.tolist()
+        [48, 24, 12]
         """
         space = Space.of(adapter)
         bitmap = {rank: np.packbits(space.columns(rank)) for rank in set(ranks)}

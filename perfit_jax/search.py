@@ -81,6 +81,12 @@ def search(
     Raises:
       InputError: an R that is not whole, an unknown metric or scope, an initialization that leaves scores at zero, a
         loss that is not finite.
+
+    >>> import profit_jax as pj
+    >>> clients = pj.MemoryClients([[pj.Example("1", "two plus two", ("four",), "sums", "Arithmetic")]])
+    >>> search(pj.Backbone.load("tiny"), clients, sparsity=0.5, rank=2, init="vanilla")
+    Traceback (most recent call last):
+    profit_jax.errors.InputError: B of 'q' is zero, so all importance scores of A would be too ...
     """
     check_metric(metric)
     if epochs < 1:

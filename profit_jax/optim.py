@@ -75,6 +75,11 @@ def proximal(strength: float) -> optax.GradientTransformation:
 
     First in a chain, it is Profit's l2 regularization towards the global prompt (Appendix C.2):
     `optax.chain(proximal(1e-3), optax.adam(0.1))`.
+
+    >>> towards_start = proximal(0.5)
+    >>> start = towards_start.init(jnp.array([1.0, 2.0]))
+    >>> towards_start.update(jnp.zeros(2), start, jnp.array([3.0, 2.0]))[0].tolist()
+    [1.0, 0.0]
     """
 
     def update(updates: optax.Updates, anchor: optax.Params, params: optax.Params) -> tuple:

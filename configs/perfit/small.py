@@ -20,7 +20,7 @@ figure.
     k5 k20                                      5 or 20 % of the clients in a round
 
 Cost with a Llama of 260,032 parameters: one to two minutes a run on two CPU cores. Expected after round 10
-(pathological): perplexity 35 for FIT, 49 for perfit,r12, 54 for perfit,r16 (README.md says why PerFIT is worse here).
+(pathological): perplexity 35 for FIT, 49 for perfit,r12, 54 for perfit,r16; docs/results.md says why PerFIT is worse.
 """
 
 from ml_collections import ConfigDict

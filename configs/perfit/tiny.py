@@ -4,7 +4,7 @@
 
 The argument is a list of names as in configs/perfit/small.py; `dolly` is the embedded set here, and a set of one domain
 is one category of it. Expected of five seeds: perplexity from 2.15 to 1.87 with perfit,r16, to 2.02 with r12, to 2.16
-with fit (README.md has the table).
+with fit (docs/results.md has the table).
 """
 
 from ml_collections import ConfigDict

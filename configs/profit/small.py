@@ -20,7 +20,7 @@ The argument, --config=configs/profit/small.py:mhf,fed_sgd,low, is a list of nam
     validation                                                 stage 2 on the validation clients, to tune
 
 Cost with a Llama of 260,032 parameters: about 2 minutes a command. Expected then: local ROUGE-L from 0.01 to about 0.12
-in ten epochs, global from 0.01 to 0.035 (README.md has the table).
+in ten epochs, global from 0.01 to 0.035 (docs/results.md has the table).
 """
 
 from ml_collections import ConfigDict

@@ -50,7 +50,13 @@ def lora(
     deviation: float | None = None,
     seed: int = 0,
 ) -> Adapter:
-    """A LoRA on these matrices of every layer: `{"lora": {target: {"a": [L, in, r], "b": [L, r, out]}}}` float32."""
+    """A LoRA on these matrices of every layer: `{"lora": {target: {"a": [L, in, r], "b": [L, r, out]}}}` float32.
+
+    >>> import profit_jax as pj
+    >>> factors = lora(pj.Backbone.load("tiny"), rank=8, targets=("q", "v"))["lora"]
+    >>> {target: (own["a"].shape, own["b"].shape) for target, own in factors.items()}
+    {'q': ((4, 192, 8), (4, 8, 192)), 'v': ((4, 192, 8), (4, 8, 192))}
+    """
     if deviation is not None and deviation <= 0:
         raise InputError(f"a LoRA's initial standard deviation must be positive, got {deviation}")
     if rank < 1:

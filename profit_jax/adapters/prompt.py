@@ -39,6 +39,11 @@ def soft_prompt(
         cut to K rows.
       seed: of the draw.
       text: for `init="text"`.
+
+    >>> import profit_jax as pj
+    >>> prompt = soft_prompt(pj.Backbone.load("tiny"), length=10)
+    >>> prompt["prompt"].shape, round(float(prompt["prompt"].std()), 1)
+    ((10, 192), 0.5)
     """
     rows, width = backbone.frozen["embedding"]["embedding"].shape
     if length < 1:

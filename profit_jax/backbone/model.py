@@ -29,7 +29,12 @@ _DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Backbone:
-    """A frozen language model: `graph` is its structure (static), `frozen` its weights (a nested dict of arrays)."""
+    """A frozen language model: `graph` is its structure (static), `frozen` its weights (a nested dict of arrays).
+
+    >>> backbone = Backbone.load("tiny")
+    >>> backbone.config.layers, backbone.config.width, backbone.embed([5, 7]).shape
+    (4, 192, (2, 192))
+    """
 
     config: BackboneConfig
     graph: nnx.GraphDef

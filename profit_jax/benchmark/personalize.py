@@ -54,6 +54,13 @@ def choose_test_clients(
     """Draws `count` clients uniformly, splits their examples, and draws the global set from all their test examples.
 
     The test sets do not depend on `train_examples`, and fewer of those are among more (Figure 11 compares them).
+
+    >>> import profit_jax as pj
+    >>> own = [pj.Example(f"{i}", "a query", ("an answer",), "task", "type") for i in range(6)]
+    >>> clients = pj.MemoryClients([own] * 5)
+    >>> chosen = choose_test_clients(clients, count=2, train_examples=4, test_examples=2, global_examples=3)
+    >>> [len(each) for each in chosen.train], [len(each) for each in chosen.test], len(chosen.shared)
+    ([4, 4], [2, 2], 3)
     """
     if count > len(clients):
         raise InputError(f"{count} test clients are asked for, but the data set has {len(clients)}")
@@ -86,7 +93,12 @@ class Curve:
     adapters: Adapter  # the clients' last, [n, ...]
 
     def mean(self, point: str = "epoch") -> list[dict[str, float]]:
-        """Means over clients at each point, in order: `epoch`, `alpha`, `local`, `global`."""
+        """Means over clients at each point, in order: `epoch`, `alpha`, `local`, `global`.
+
+        >>> point = {"point": "epoch", "epoch": 0, "alpha": 1.0}
+        >>> Curve([point | {"local": 0.25, "global": 0.5}, point | {"local": 0.75, "global": 0.5}], {}).mean()
+        [{'epoch': 0, 'alpha': 1.0, 'local': 0.5, 'global': 0.5}]
+        """
         points: dict[tuple[int, float], list[dict[str, Any]]] = {}
         for row in self.rows:
             if row["point"] == point:
@@ -279,7 +291,11 @@ def _by_client(client: np.ndarray, values: Array) -> list[float | None]:
 
 
 def interpolate(personal: Adapter, start: Adapter, alpha: float) -> Adapter:
-    """Model averaging: `alpha P_i + (1 - alpha) P_glob` (Appendix C.2; Wortsman et al. 2022)."""
+    """Model averaging: `alpha P_i + (1 - alpha) P_glob` (Appendix C.2; Wortsman et al. 2022).
+
+    >>> interpolate({"prompt": np.array([4.0])}, {"prompt": np.array([0.0])}, alpha=0.25)
+    {'prompt': array([1.])}
+    """
     return jax.tree.map(lambda p, g: alpha * p + (1 - alpha) * g, personal, start)
 
 

@@ -91,6 +91,25 @@ def train(
       workdir: where records and checkpoints go; a run found there is resumed.
       checkpoint_every: rounds between checkpoints, 0 = only at the end.
       progress: whether to tell on stderr how far it has come.
+
+    Any loss will do. This one is of a model that knows how often each token comes, and nothing else:
+
+    >>> import jax.numpy as jnp, optax, profit_jax as pj
+    >>> class Unigram:
+    ...     frozen, tokenizer = {"weights": jnp.zeros(0)}, pj.Backbone.load("tiny").tokenizer
+    ...     def read(self, frozen, adapters):
+    ...         return adapters
+    ...     def __call__(self, frozen, adapters, rows):
+    ...         owner = rows.client[rows.label_at // rows.tokens.shape[1]]
+    ...         nll = -jax.nn.log_softmax(adapters["logits"])[owner, rows.label_token]
+    ...         return jax.ops.segment_sum(rows.label_weight * nll, owner, len(adapters["logits"]))
+    >>> clients = pj.MemoryClients([[pj.Example("1", "two plus two", ("four",), "sums", "Arithmetic")]] * 3)
+    >>> algorithm = pj.fed_sgd(Unigram(), server_optimizer=optax.sgd(1.0))
+    >>> start, sizes = {"logits": jnp.zeros(1024)}, {"clients_per_round": 2, "local_steps": 1, "batch_size": 1}
+    >>> result = train(algorithm, start, clients, rounds=2, **sizes, progress=False)
+    >>> before, after = (row["loss"] for row in result.history)
+    >>> after < before
+    True
     """
     layout = layout or Layout()
     if mesh is not None and mesh.shape["clients"] != layout.lanes:

@@ -21,7 +21,13 @@ from profit_jax.typing import Array, Cohort, Frozen
 
 
 def centralized(loss: LossFunction, *, optimizer: optax.GradientTransformation) -> Algorithm:
-    """Centralized training with any optax optimizer, whose state is kept between rounds."""
+    """Centralized training with any optax optimizer, whose state is kept between rounds.
+
+    >>> import profit_jax as pj
+    >>> algorithm = centralized(pj.Backbone.load("tiny").loss, optimizer=optax.adam(1.0))
+    >>> algorithm.pooled  # `train` draws a round's examples from all clients' data at once
+    True
+    """
     one_step = fed_sgd(loss, server_optimizer=optimizer)
 
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:

@@ -40,6 +40,13 @@ def fed_avg(
     """FedAvg with any optax optimizer on clients and server; clients weigh as the cohort says.
 
     `client_schedule(round)`, rounds counted from 0, multiplies the clients' updates in that round.
+
+    >>> import profit_jax as pj
+    >>> backbone = pj.Backbone.load("tiny")
+    >>> algorithm = fed_avg(backbone.loss, client_optimizer=optax.adam(0.1), server_optimizer=optax.adam(0.1))
+    >>> state = algorithm.init(pj.soft_prompt(backbone, length=10))
+    >>> state.adapter["prompt"].shape, int(state.round)
+    ((10, 192), 0)
     """
 
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:

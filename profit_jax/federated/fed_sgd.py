@@ -28,7 +28,14 @@ from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
 
 
 def fed_sgd(loss: LossFunction, *, server_optimizer: optax.GradientTransformation) -> Algorithm:
-    """FedSGD with any optax server optimizer; clients weigh as the cohort says."""
+    """FedSGD with any optax server optimizer; clients weigh as the cohort says.
+
+    >>> import profit_jax as pj
+    >>> algorithm = fed_sgd(pj.Backbone.load("tiny").loss, server_optimizer=optax.adam(0.1))
+    >>> state = algorithm.init({"prompt": jnp.zeros((10, 192))})
+    >>> [leaf.shape for leaf in jax.tree.leaves(state.optimizer)]  # Adam's count and moments are the server's
+    [(), (10, 192), (10, 192)]
+    """
 
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
         def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array, Moments]:

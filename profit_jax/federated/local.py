@@ -39,6 +39,11 @@ def local(
 
     `client_schedule(round)`, rounds counted from 0, multiplies the clients' updates in that round. The norms in a
     round's statistics are means over the cohort's clients.
+
+    >>> import profit_jax as pj
+    >>> algorithm = local(pj.Backbone.load("tiny").loss, optimizer=optax.adam(0.1), clients=3)
+    >>> algorithm.init({"prompt": jnp.zeros((10, 192))}).adapter["prompt"].shape
+    (3, 10, 192)
     """
 
     def init(adapter: Adapter) -> Personal:

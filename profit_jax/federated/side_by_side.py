@@ -17,6 +17,13 @@ def side_by_side(settings: Sequence[Algorithm]) -> Algorithm:
 
     The settings may differ in what their states hold and in nothing else: in the learning rates of optimizers that
     `optim.optimizer` or `optax.inject_hyperparams` has made. The first one's round is every setting's.
+
+    >>> import profit_jax as pj
+    >>> loss = pj.Backbone.load("tiny").loss
+    >>> servers = [pj.optim.optimizer("adam", learning_rate=rate) for rate in (0.1, 1.0)]
+    >>> together = side_by_side([pj.fed_sgd(loss, server_optimizer=server) for server in servers])
+    >>> together.init({"prompt": jnp.zeros((10, 192))}).adapter["prompt"].shape
+    (2, 10, 192)
     """
     first = settings[0]
 

@@ -1,6 +1,6 @@
 # Needs only make and Python >= 3.11; everything else is installed into .venv.
 #
-#   make demo    both papers on the embedded model and corpus   make lint     style and import contract
+#   make demo    both papers on the embedded model and corpus   make lint     style, import contract, types
 #   make test    lint, doctests and tests                       make fuzz     thousands of damaged files
 #   make clean   remove caches, builds and .venv                make kill     launchers killed at random moments
 #   make notebooks   launch/colab/*.ipynb from their scripts
@@ -16,11 +16,11 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo    both papers on the embedded model and corpus, with figures and a table"
-	@echo "make test    lint, import contract, doctests, tests (WORKERS=2 processes; PYTEST_ARGS for more)"
+	@echo "make test    lint, import contract, types, doctests, tests (WORKERS=2 processes; PYTEST_ARGS for more)"
 	@echo "make kill    launchers killed at random moments, KILLS=10 times each, and jobs of several processes"
 	@echo "make fuzz    reads thousands of damaged files of every kind (PYTEST_ARGS for more)"
 	@echo "make notebooks   writes launch/colab/*.ipynb from their scripts (jupytext)"
-	@echo "make lint    ruff check, ruff format --check, import contract"
+	@echo "make lint    ruff check, ruff format --check, import contract, pyrefly check"
 	@echo "make docs    the pages of docs/ and the reference as HTML, in build/docs"
 	@echo "make venv    create $(VENV) with the pinned dependencies"
 	@echo "make clean   remove $(VENV), caches and build output"
@@ -51,6 +51,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 notebooks: venv
 	$(BIN)/jupytext --quiet --update --to ipynb launch/colab/*.py

@@ -70,7 +70,7 @@ def _shared(source: str, client: int | None, found: Named) -> Named:
 
 
 def _own(source: str, client: int | None, clients: Sequence[int], read: Callable[[int], Adapter]) -> Named:
-    if client not in clients:
+    if client is None or client not in clients:
         known = f"{clients[0]} to {clients[-1]}" if isinstance(clients, range) else ", ".join(map(str, clients))
         raise InputError(
             f"{source} holds an adapter for each client ({known}); choose one with --client=NUMBER, for a run to start "

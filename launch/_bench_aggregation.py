@@ -25,7 +25,7 @@ BYTES = 40
 COPIED = 2**30  # bytes of the array that is read and written
 
 
-def measure(config: ConfigDict, seconds: Callable[[Callable[[], None]], float]) -> dict[str, Any]:
+def measure(config: ConfigDict, seconds: Callable[[Callable[[], object]], float]) -> dict[str, Any]:
     """Times `rounds` aggregations of a cohort's modules among `clients` clients that hold one each."""
     clients = config.clients
     adapter = expanded_lora(config)

@@ -43,7 +43,7 @@ BATCH = 32  # queries that `transformers` answers at once
 Parts = dict[str, float]
 
 
-def measure(config: ConfigDict, seconds: Callable[[Callable[[], None]], float]) -> dict[str, Any]:
+def measure(config: ConfigDict, seconds: Callable[[Callable[[], object]], float]) -> dict[str, Any]:
     """Times `rounds` evaluations."""
     model = _parts.backbone(config)
     encoder, clients = _parts.encoder(config, model), config.clients_per_round
@@ -70,7 +70,7 @@ def measure(config: ConfigDict, seconds: Callable[[Callable[[], None]], float]) 
         parts = {
             "prefill": seconds(lambda: answer(first, queries, whose, new_tokens=1)),
             "answers": seconds(keep("ids", lambda: answer(first, queries, whose, new_tokens=config.new_tokens))),
-            "text": seconds(keep("texts", lambda: [model.tokenizer.decode(ids) for ids in results["ids"]])),
+            "text": seconds(keep("texts", lambda: [model.required_tokenizer.decode(ids) for ids in results["ids"]])),
             "rouge": seconds(lambda: [*map(rouge_l, results["texts"], references)]),
             "evaluation": seconds(lambda: evaluator.scores(second, own)),
             "transformers": seconds(

@@ -20,7 +20,7 @@ from perfit_jax.importance import keep_largest
 from profit_jax import rng
 
 
-def measure(config: ConfigDict, seconds: Callable[[Callable[[], None]], float]) -> dict[str, Any]:
+def measure(config: ConfigDict, seconds: Callable[[Callable[[], object]], float]) -> dict[str, Any]:
     """Times `rounds` choices among random scores, of which the pruned half ranks below all, as in a later epoch."""
     size, rank = Space.of(expanded_lora(config)).size, expanded_rank(config.lora_rank, config.sparsity)
     kept = int(budget(config.lora_rank, config.sparsity, config.clients)[-1]) * (size // rank)

@@ -21,7 +21,7 @@ def near(config: ConfigDict, field: str) -> str | None:
     """The field that somebody may have meant who wrote one that the config does not have, or has elsewhere."""
     names = [name for name, _ in leaves(config.to_dict())]
     by_last = {name.rpartition(".")[2]: name for name in reversed(names)}
-    return nearest(field, names) or by_last.get(nearest(field.rpartition(".")[2], by_last))
+    return nearest(field, names) or by_last.get(nearest(field.rpartition(".")[2], by_last) or "")
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -56,6 +56,7 @@ class Forks:
 
     def __exit__(self, *_: object) -> None:
         for parent in filter(None, (self._free.get() for _ in range(self.count))):
+            assert parent.stdin and parent.stdout  # both are pipes
             parent.stdin.close()
             parent.stdout.close()
             parent.wait()
@@ -68,6 +69,7 @@ class Forks:
         parent = self._free.get()
         try:
             parent = parent or self._start()
+            assert parent.stdin and parent.stdout  # both are pipes
             print(json.dumps([str(log), *arguments]), file=parent.stdin, flush=True)
             status = int(parent.stdout.readline())
         except (OSError, ValueError):

@@ -54,7 +54,7 @@ def _said_of(flag: flags.Flag) -> str:
     if any("other than None" in validator.message for validator in flag.validators):
         said.append("(required)")
     elif flag.default not in (None, False, "", []):
-        said.append(f"(default {flag.default_as_str.strip(chr(39))})")
+        said.append(f"(default {str(flag.default_as_str).strip(chr(39))})")
     return " ".join(said)
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 from absl import flags
@@ -62,15 +62,14 @@ def join() -> bool:
     Raises:
       InputError: flags that do not go together, or a job that does not come together.
     """
-    given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    if any(value is not None for value in given):
-        if None in given or PROCESS.value >= PROCESSES.value:
+    coordinator, processes, process = COORDINATOR.value, PROCESSES.value, PROCESS.value
+    where: dict[str, Any] = {}
+    if any(value is not None for value in (coordinator, processes, process)):
+        if coordinator is None or processes is None or process is None or process >= processes:
             raise InputError("give --coordinator=HOST:PORT, --processes=N and --process=I, I below N, or none of them")
-        where = {"coordinator_address": COORDINATOR.value, "num_processes": PROCESSES.value}
-        where |= {"process_id": PROCESS.value, "cluster_detection_method": "deactivate"}
-    elif any(each.is_env_present() and each.get_process_count() > 1 for each in CLUSTERS):
-        where = {}
-    else:
+        where |= {"coordinator_address": coordinator, "num_processes": processes}
+        where |= {"process_id": process, "cluster_detection_method": "deactivate"}
+    elif not any(each.is_env_present() and each.get_process_count() > 1 for each in CLUSTERS):
         return False
     try:
         jax.distributed.initialize(**where, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)

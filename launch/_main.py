@@ -71,7 +71,7 @@ def located(config: str) -> str:
     raise InputError(f"--config: no such file: {file}")
 
 
-def define_mesh(default: str | None = "clients:-1") -> flags.FlagHolder[str | None]:
+def define_mesh(default: str | None = "clients:-1") -> flags.FlagHolder[Any]:
     """Defines `--mesh`, which changes no result and so is no field of a config; see `profit_jax.mesh`.
 
     Args:

@@ -21,7 +21,9 @@ try:
 
     from profit_jax.plots.interactive import Panel
 except ModuleNotFoundError as missing:
-    raise InputError(f"a report needs {missing.name.partition('.')[0]}: pip install 'profit-jax[report]'") from None
+    raise InputError(
+        f"a report needs {str(missing.name).partition('.')[0]}: pip install 'profit-jax[report]'"
+    ) from None
 
 
 class Spread(NamedTuple):

@@ -36,20 +36,20 @@ def encoder(config: ConfigDict, model: pj.Backbone) -> pj.Encoder:
 
 def optimizer(fields: ConfigDict) -> Any:
     """The optax optimizer of a config's `name` and `learning_rate`, with the settings that stand under its name."""
-    return optim.optimizer(fields.name, learning_rate=fields.learning_rate, **fields.get(fields.name, {}))
+    return optim.optimizer(fields.name, learning_rate=fields.learning_rate, **(fields.get(fields.name) or {}))
 
 
 def algorithm(config: ConfigDict) -> Callable[[LossFunction], Algorithm]:
     """Loss -> algorithm, of the config's name and optimizers."""
-    server = optimizer(config.server_optimizer)
-    if config.algorithm == "fed_avg":
-        client = optimizer(config.client_optimizer)
-        return lambda loss: pj.fed_avg(loss, client_optimizer=client, server_optimizer=server)
-    if config.algorithm == "fed_sgd":
-        return lambda loss: pj.fed_sgd(loss, server_optimizer=server)
-    if config.algorithm == "centralized":
-        return lambda loss: pj.centralized(loss, optimizer=server)
-    raise InputError(f"unknown algorithm {config.algorithm!r}; known: fed_avg, fed_sgd, centralized")
+    client, server = optimizer(config.client_optimizer), optimizer(config.server_optimizer)
+    known: dict[str, Callable[[LossFunction], Algorithm]] = {
+        "fed_avg": lambda loss: pj.fed_avg(loss, client_optimizer=client, server_optimizer=server),
+        "fed_sgd": lambda loss: pj.fed_sgd(loss, server_optimizer=server),
+        "centralized": lambda loss: pj.centralized(loss, optimizer=server),
+    }
+    if config.algorithm not in known:
+        raise InputError(f"unknown algorithm {config.algorithm!r}; known: {', '.join(known)}")
+    return known[config.algorithm]
 
 
 def setting(server: float, client: float) -> str:
@@ -59,7 +59,7 @@ def setting(server: float, client: float) -> str:
 
 def shape(fields: ConfigDict | dict[str, Any]) -> pj.BackboneConfig:
     """The decoder of a shape of configs/shapes.py, with Llama's other numbers."""
-    return pj.BackboneConfig(**fields, norm_epsilon=1e-5, rope=Rope(10_000.0), end_tokens=(2,))
+    return pj.BackboneConfig(**dict(fields), norm_epsilon=1e-5, rope=Rope(10_000.0), end_tokens=(2,))
 
 
 def layout(config: ConfigDict, lanes: int) -> pj.Layout:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 import perfit_jax as pf
 import profit_jax as pj
 from launch import _parts
+from profit_jax.adapters.lora import Init
 from profit_jax.data import instructions, shares
 from profit_jax.data.examples import Example
 from profit_jax.errors import InputError
@@ -50,7 +51,7 @@ def split(config: ConfigDict, examples: Sequence[Example]) -> list[np.ndarray]:
     return shares.equal(len(examples), **common)
 
 
-def lora(config: ConfigDict, model: pj.Backbone, rank: int, init: str) -> Adapter:
+def lora(config: ConfigDict, model: pj.Backbone, rank: int, init: Init) -> Adapter:
     """The LoRA that training starts from."""
     deviation = config.init_deviation or None
     return pj.lora(model, rank=rank, targets=config.targets, init=init, deviation=deviation, seed=config.seed)

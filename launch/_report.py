@@ -4,7 +4,7 @@ import csv
 import inspect
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def page(workdir: Path) -> Page:
         sections=sections,
         settings=_provenance.settings({run: found.read(run, seeds) for run, seeds in shown}),
         environments=_provenance.environments(found.environments),
-        measures=inspect.getdoc(measures).partition("\n\n")[2],
+        measures=(inspect.getdoc(measures) or "").partition("\n\n")[2],
         problems=[*problems, *dict.fromkeys(problem for each in sections for problem in each.problems)],
         data=data,
     )
@@ -95,8 +95,11 @@ def section(found: Found, name: str, data: Mapping[str, Any]) -> Section:
     if rows:
         tables = choices(rows) if experiment.choices else [differences(rows, len(found.seeds(name)))]
     written: list[Table] = []
-    drawn = [(pictures, illustration, file) for file in sorted(folder.glob("*.png"), key=place)]
-    for shown, read, file in (*drawn, *((written, tabulated, file) for file in sorted(folder.glob("*.csv")))):
+    found_there: list[tuple[list[Any], Callable[[Path], Any], Path]] = [
+        *((pictures, illustration, file) for file in sorted(folder.glob("*.png"), key=place)),
+        *((written, tabulated, file) for file in sorted(folder.glob("*.csv"))),
+    ]
+    for shown, read, file in found_there:
         try:
             shown.append(read(file))
         except InputError as error:
@@ -133,7 +136,7 @@ def curves(found: Found, name: str, data: Mapping[str, Any]) -> Iterator[Curves]
             shown = {legend: run for legend, run in drawn.items() if data[run]["along"] == along}
             if shown:
                 label = {legend: labels.filled(legend, configs[legend]) for legend in shown}
-                title = labels.filled(experiment.figure.titles or panel, next(iter(configs.values())))
+                title = labels.filled(experiment.titles or panel, next(iter(configs.values())))
                 clients = sum(len(data[run]["clients"]) for run in shown.values())
                 places = {label[legend]: order[legend] for legend in shown}
                 yield Curves(

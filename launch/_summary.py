@@ -141,7 +141,11 @@ def _effect(effect: Effect, workdir: Path, seeds: Sequence[int], done: set[str])
         if {a, b} <= done:
             pairs[seed] = measures.both(effect.measure, _run(workdir / a), _run(workdir / b), effect.points)
     result = effects.difference(pairs)
-    row = {"label": _filled(effect, workdir, seeds, done), "measure": effect.measure, "points": list(effect.points)}
+    row: Row = {
+        "label": _filled(effect, workdir, seeds, done),
+        "measure": effect.measure,
+        "points": list(effect.points),
+    }
     row |= {"paper": effect.paper, "found": result.found, "seeds": list(result.seeds)}
     for side, run, estimate in (("a", effect.a, result.a), ("b", effect.b, result.b)):
         values = [pair["ab".index(side)] for pair in pairs.values()]
@@ -184,7 +188,9 @@ def measured(run: Path, names: Sequence[str]) -> Measured:
 
 def best(values: Mapping[Name, Measured]) -> Name | None:
     """The name with the best measures (`effects.best`); None where all have diverged."""
-    found = {name: tuple(each.values()) for name, each in values.items() if None not in each.values()}
+    found: dict[Name, tuple[Any, ...]] = {
+        name: tuple(each.values()) for name, each in values.items() if None not in each.values()
+    }
     return effects.best(found) if found else None
 
 

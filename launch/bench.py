@@ -122,11 +122,11 @@ def timed(
             statistics.median(useful / taken / rate for taken, rate in zip(rounds, around)), 3
         ),
         "peak_memory_gib": gib(peak_memory()),
-        "programs": algorithm.compiled._cache_size(),
+        "programs": algorithm.compiled._cache_size(),  # pyrefly: ignore[missing-attribute]  JAX has no public name for it
     }
 
 
-def seconds(work: Callable[[], None]) -> float:
+def seconds(work: Callable[[], object]) -> float:
     """How long `work` takes."""
     started = time.perf_counter()
     work()

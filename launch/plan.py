@@ -25,6 +25,7 @@ What is counted how:
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from absl import flags
@@ -95,8 +96,8 @@ def backbone(config: ConfigDict, mesh: Mesh, **changed: str) -> pj.Backbone:
     if bool(config.model) == bool(SHAPE.value):
         raise InputError(f"give either --config.model=FOLDER or --shape, one of {', '.join(SHAPES)}")
     folder = folder_of(config.model) if config.model else None
-    numbers = read_config(folder) if folder else _parts.shape(SHAPES[SHAPE.value])
-    fields = {"dtype": config.dtype, "quantize": config.quantize, "remat": config.remat} | changed
+    numbers = read_config(folder) if folder else _parts.shape(SHAPES[str(SHAPE.value)])
+    fields: dict[str, Any] = {"dtype": config.dtype, "quantize": config.quantize, "remat": config.remat} | changed
     model = pj.Backbone.abstract(numbers, **fields, mesh=mesh)
     return dataclasses.replace(model, tokenizer=load_tokenizer(folder, numbers)) if folder else model
 
@@ -119,8 +120,8 @@ def cohort(config: ConfigDict, model: pj.Backbone, algorithm: Algorithm, mesh: M
     """The first round's cohort."""
     schedule = Schedule(
         config.clients_per_round,
-        config.get("local_steps", 0),
-        config.get("local_epochs", 0),
+        config.get("local_steps") or 0,
+        config.get("local_epochs") or 0,
         config.batch_size,
         config.seed,
         config.weighting,

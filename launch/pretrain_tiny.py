@@ -100,6 +100,7 @@ def card(config: ConfigDict, made: Pretrained, held_out: Sequence[Document]) -> 
     shown = zip(asked, answers(made.backbone, asked[:_SAMPLES]))
     samples = "\n".join(f"- {json.dumps([*document, given], ensure_ascii=False)}" for document, given in shown)
     settings = [argument for argument in sys.argv[1:] if argument.startswith("--config")]
+    size = made.backbone.required_tokenizer.size
     scores = "\n".join(f"| {score.step} | {score.loss:.4f} | {score.accuracy:.3f} |" for score in made.scores)
     return f"""---
 license: apache-2.0
@@ -107,7 +108,7 @@ license: apache-2.0
 
 # profit-jax tiny
 
-A Llama of {made.parameters:,} parameters with a byte-level BPE of {made.backbone.tokenizer.size} tokens. It was
+A Llama of {made.parameters:,} parameters with a byte-level BPE of {size} tokens. It was
 pretrained from random weights by profit-jax itself, on text that `profit_jax.data.tiny.documents` generates: no text
 that anybody wrote. It knows that generated world and nothing else; it is there so that federated tuning can be tried
 and tested without a download.

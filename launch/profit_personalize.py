@@ -8,8 +8,9 @@ random_gaussian, random_word (both are personalized), no_prompt, few_shot (both 
 `personalize.split=validation` takes validation clients, to tune on. Writes config.json, clients.jsonl and checkpoints/.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import optax
 from absl import flags
@@ -32,7 +33,7 @@ DEBUG = flags.DEFINE_bool("debug", False, "Check every client by itself, without
 LOG = define_log()
 MESH = define_mesh()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where records and checkpoints go.", required=True)
-RANDOM = {"random_gaussian": "gaussian", "random_word": "words"}
+RANDOM: Mapping[str, Literal["gaussian", "words"]] = {"random_gaussian": "gaussian", "random_word": "words"}
 
 
 def main(argv: Sequence[str]) -> Done:

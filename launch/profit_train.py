@@ -118,12 +118,12 @@ def record(config: ConfigDict) -> dict[str, Any]:
 def pairs(rates: Sequence[str]) -> list[tuple[float, float]]:
     """Learning rates of server and clients, from SERVER,CLIENT."""
     try:
-        found = [tuple(map(float, each.split(","))) for each in rates]
+        found: list[tuple[float, ...]] = [tuple(map(float, each.split(","))) for each in rates]
     except ValueError:
         found = [()]
     if any(len(each) != 2 for each in found) or len({_parts.setting(*each) for each in found}) < len(found):
         raise InputError(f"--rates={rates}: give SERVER,CLIENT, two numbers, and no setting twice")
-    return found
+    return [(server, client) for server, client in found]
 
 
 def with_rates(config: ConfigDict, server: float, client: float) -> ConfigDict:

@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> Done | None:
         new, failed = _runs.do(jobs, workdir, forks)
         done = {job.name for job in jobs} - failed.keys()
         with ThreadPoolExecutor(JOBS.value) as threads:
-            drawn = threads.map(lambda named: draw(*named, workdir, done, new, forks), chosen.items())
+            drawn = threads.map(lambda name: draw(name, chosen[name], workdir, done, new, forks), chosen)
             failed |= {figure: reason for each in drawn for figure, reason in each.items()}
     rows = [
         row
@@ -152,7 +152,7 @@ def draw(
     figure = f"figures/{name}"
     if experiment.of_data and not (embedded() or DATA_DIR.value):
         return {figure: "no data: give --data_dir=FOLDER, as prepare_sni.py has written it"}
-    if not (shown := sources(experiment, workdir, done)):
+    if not (experiment.figure and (shown := sources(experiment, workdir, done))):
         return {}
     titles, legends, folders = map(one_flag, zip(*shown, strict=True))
     settings = {"workdir": folders, "labels": legends, "panels": titles, "kinds": ",".join(experiment.figure.kinds)}
@@ -173,7 +173,7 @@ def sources(experiment: Experiment, workdir: Path, done: set[str]) -> list[tuple
     if experiment.of_data:
         return [("", "", Path(DATA_DIR.value or workdir / "data") / "federated_sni")]
     return [
-        (experiment.figure.titles or panel, legend, workdir / folder)
+        (experiment.titles or panel, legend, workdir / folder)
         for panel, labelled in experiment.panels.items()
         for legend, each in labelled.items()
         for seed in experiment.seeds(SEEDS.value)

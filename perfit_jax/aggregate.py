@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from profit_jax.typing import Array
 
 
-def owners_sums(values: Array, indices: Array, weights: Array, size: int) -> Array:
+def owners_sums(values: Array, indices: Array, weights: Array, size: int) -> jax.Array:
     """Sums over the clients that own a coordinate: of weight x value, and of weight. `[size, 2]`.
 
     Args:
@@ -27,7 +27,7 @@ def owners_sums(values: Array, indices: Array, weights: Array, size: int) -> Arr
     """
 
     # Client by client, so that no array of all clients' coordinates is made beside those that are there.
-    def add(sums: Array, client: tuple[Array, Array, Array]) -> tuple[Array, None]:
+    def add(sums: jax.Array, client: tuple[Array, Array, Array]) -> tuple[jax.Array, None]:
         values, indices, weight = client
         both = jnp.stack([weight * values, jnp.full_like(values, weight)], axis=-1)
         return sums + jax.ops.segment_sum(both, indices, size, indices_are_sorted=True, unique_indices=True), None
@@ -35,7 +35,7 @@ def owners_sums(values: Array, indices: Array, weights: Array, size: int) -> Arr
     return jax.lax.scan(add, jnp.zeros((size, 2), values.dtype), (values, indices, weights))[0]
 
 
-def dispatched(sums: Array, values: Array, indices: Array) -> Array:
+def dispatched(sums: jax.Array, values: Array, indices: Array) -> Array:
     """The clients' modules after aggregation, `[C, K]`: the owners' mean; where there is none, what was held."""
 
     def client(values: Array, indices: Array) -> Array:

@@ -9,6 +9,7 @@ round. Line 14 dispatches to the clients of the cohort (`selected`); step 4 of S
 a round do so from the global module (`global`): then a coordinate that was averaged is new for all its owners.
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -74,7 +75,8 @@ def perfit(
         held = (len(masks), int(masks.owned.max()))
         values = jax.ShapeDtypeStruct(held, jnp.float32)
         client = jax.eval_shape(lambda: hyperparameters(client_optimizer.init(jnp.zeros(held[1:]))))
-        return Modules(values, jax.ShapeDtypeStruct(held, jnp.int32), client, jax.ShapeDtypeStruct((), jnp.int32))
+        indices, round = jax.ShapeDtypeStruct(held, jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
+        return Modules._make((values, indices, client, round))
 
     def step(frozen: Frozen, state: Modules, cohort: Cohort) -> tuple[Modules, Stats]:
         rate = client_schedule(state.round)
@@ -130,7 +132,8 @@ def exchange(
     Returns what all clients hold then `[n, K]`, and the cohort's part of it `[M, C, K]`.
     """
     indices = take(state.indices, client)
-    sums = jax.vmap(lambda *lane: owners_sums(*lane, size), spmd_axis_name="clients")(trained, indices, weight).sum(0)
+    owners = jax.vmap(functools.partial(owners_sums, size=size), spmd_axis_name="clients")
+    sums = owners(trained, indices, weight).sum(0)
     after = jax.vmap(lambda *lane: dispatched(sums, *lane), spmd_axis_name="clients")(trained, indices)
     after = trees.where(weight > 0, after, trained)  # who has given nothing, keeps what it had
     held = put(state.adapter, client, after)

@@ -31,6 +31,7 @@ def importance(metric: Metric, theta: Array, gradient: Array, fisher: Array | No
     """
     if metric == "first":
         return jnp.abs(gradient * theta)
+    assert fisher is not None, f"{metric} importance needs the Fisher diagonal"
     curvature = theta * fisher * theta
     if metric == "second":
         return jnp.abs(curvature)

@@ -54,7 +54,9 @@ class Perplexity:
         members = groups(clients.sizes, clients_at_once * layout.lanes)
         # One step holds all of a client's examples, so its loss is the mean over all of its tokens.
         plans = [
-            planner(group, lambda place, group=group: [data.client(int(group[place]))] if group[place] >= 0 else [])
+            planner(
+                group.tolist(), lambda place, group=group: [data.client(int(group[place]))] if group[place] >= 0 else []
+            )
             for group in members
         ]
         self._clients = [plan.cohort.client for plan in plans]

@@ -11,6 +11,7 @@ pruned stays so. All clients of a group prune together, in one compiled step for
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from perfit_jax.masks import Masks, to_bitmaps
 from perfit_jax.space import Scope, Space, budget, expanded_rank
 from profit_jax import hosts
 from profit_jax.adapters import lora
+from profit_jax.adapters.lora import Init
 from profit_jax.backbone import Backbone
 from profit_jax.data.cohort import Batches, Layout, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
@@ -48,10 +50,10 @@ def search(
     epochs: int = 5,
     scope: Scope = "client",
     targets: Sequence[str] = ("q", "k", "v"),
-    init: str = "gaussian",
+    init: Init = "gaussian",
     deviation: float | None = None,
     batch_size: int = 8,
-    reduction: str = "token",
+    reduction: Literal["example", "token"] = "token",
     clients_at_once: int = 16,
     seed: int = 0,
     encoder: Encoder | None = None,
@@ -113,12 +115,13 @@ def search(
         def batches(place: int) -> Batches:
             return _batches(data, int(group[place]), seed, epoch, batch_size)
 
-        return planner(np.where(group < 0, -1, np.arange(len(group))), batches).cohort
+        return planner(np.where(group < 0, -1, np.arange(len(group))).tolist(), batches).cohort
 
     def placed(masks: Array) -> Array:
         return place_state(masks, mesh, over_clients=True) if mesh else masks
 
     passes = [(group, epoch) for group in members for epoch in range(epochs)]
+    masks: Any = None  # of a group, whose first pass makes them
     with Progress("search", len(clients) * epochs, "clients", show=progress and hosts.first()) as shown:
         for (group, epoch), planned in zip(passes, prefetch(plan, passes)):
             if epoch == 0:

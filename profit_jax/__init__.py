@@ -11,6 +11,19 @@ Names are imported when first used, so that `import profit_jax` is quick.
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names for type checkers, which do not run `__getattr__`
+    from profit_jax import adapters, backbone, benchmark, data, experiment, federated, metrics, optim, plots
+    from profit_jax.adapters import lora, soft_prompt
+    from profit_jax.backbone import Backbone, BackboneConfig
+    from profit_jax.data.cohort import Layout
+    from profit_jax.data.encode import Encoder
+    from profit_jax.data.examples import Example, MemoryClients
+    from profit_jax.errors import InputError
+    from profit_jax.experiment import Workdir, read_adapter, train
+    from profit_jax.federated import centralized, fed_avg, fed_sgd, local, side_by_side
+    from profit_jax.federated.mesh import mesh
 
 _PUBLIC = {
     "Backbone": "profit_jax.backbone",

@@ -35,4 +35,6 @@ def has(**fields: Check) -> Check:
 
 def all_are(right: Check, kind: type[list] | type[dict] = dict) -> Check:
     """A check of a JSON object with any names, or of a list: whether each value's check holds."""
-    return lambda value: isinstance(value, kind) and all(map(right, value if kind is list else value.values()))
+    return lambda value: (
+        isinstance(value, kind) and all(map(right, value if isinstance(value, list) else value.values()))
+    )

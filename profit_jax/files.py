@@ -182,10 +182,10 @@ def write_whole(file: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_arrays(file: Path, **arrays: np.ndarray) -> None:
+def write_arrays(file: Path, **arrays: np.ndarray | np.generic) -> None:
     """Writes a compressed NumPy archive, as `write_whole` does a text."""
     with _part(file) as part, part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(stream, **arrays)  # pyrefly: ignore[bad-argument-type]  none is called allow_pickle
 
 
 @contextlib.contextmanager

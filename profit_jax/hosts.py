@@ -41,6 +41,7 @@ def exchange(name: str, own: bytes = b"") -> list[bytes]:
     def key(call: int, process: int) -> str:
         return f"profit_jax/{name}/{call}/{process}"
 
+    assert client is not None  # there are several processes
     client.key_value_set_bytes(key(number, jax.process_index()), own)
     everyone = range(jax.process_count())
     given = [client.blocking_key_value_get_bytes(key(number, process), PATIENCE_MS) for process in everyone]

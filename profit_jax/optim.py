@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from profit_jax.errors import InputError, nearest
-from profit_jax.typing import Adapter, Array
+from profit_jax.typing import Array, Tree
 
 Hyperparameters = list[dict[str, Array]]
 """What an optimizer's state holds of `optax.inject_hyperparams`, in the order of the chain; mostly a learning rate."""
@@ -44,9 +44,7 @@ def hyperparameters(state: optax.OptState) -> Hyperparameters:
     return [held.hyperparams for held in jax.tree.leaves(state, is_leaf=_injected) if _injected(held)]
 
 
-def fresh(
-    optimizer: optax.GradientTransformation, adapters: Adapter, hyperparameters: Hyperparameters
-) -> optax.OptState:
+def fresh(optimizer: optax.GradientTransformation, adapters: Tree, hyperparameters: Hyperparameters) -> optax.OptState:
     """The states `[C, ...]` of clients' optimizers before their first step from `adapters` `[C, ...]`.
 
     Args:
@@ -55,7 +53,7 @@ def fresh(
       hyperparameters: what is data of the optimizer, the same for all.
     """
 
-    def one(adapter: Adapter) -> optax.OptState:
+    def one(adapter: Tree) -> optax.OptState:
         values = iter(hyperparameters)
         return jax.tree.map(
             lambda held: held._replace(hyperparams=next(values)) if _injected(held) else held,
@@ -82,8 +80,8 @@ def proximal(strength: float) -> optax.GradientTransformation:
     [1.0, 0.0]
     """
 
-    def update(updates: optax.Updates, anchor: optax.Params, params: optax.Params) -> tuple:
-        return jax.tree.map(lambda g, p, a: g + strength * (p - a), updates, params, anchor), anchor
+    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple:
+        return jax.tree.map(lambda g, p, a: g + strength * (p - a), updates, params, state), state
 
     return optax.GradientTransformation(lambda params: params, update)
 
@@ -94,7 +92,10 @@ def frozen_rows(rows: Sequence[int]) -> optax.GradientTransformation:
     Last in a chain: `optax.chain(optax.adam(0.1), frozen_rows(range(8)))`.
     """
 
-    def hold(update: Array) -> Array:
+    def hold(update: jax.Array) -> jax.Array:
         return update.at[jnp.asarray(list(rows), jnp.int32)].set(0)
 
-    return optax.stateless(lambda updates, params: {**updates, "prompt": hold(updates["prompt"])})
+    def held(updates: Tree, params: Tree) -> Tree:
+        return {**updates, "prompt": hold(updates["prompt"])}
+
+    return optax.stateless(held)

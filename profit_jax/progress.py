@@ -72,7 +72,7 @@ class _Lines(TerminalBar):
         pace = {"miniters": 1, "mininterval": SECONDS, "maxinterval": math.inf, "delay": 1e-9}
         super().__init__(total=total, leave=False, **pace, **settings)
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:  # pyrefly: ignore[bad-override]  stub
         """Writes the line; tqdm's messages for clearing a bar have nothing to clear."""
         del pos
         if msg is None:

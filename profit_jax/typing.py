@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-Array = jax.Array
+Array = jax.Array | np.ndarray  # of NumPy until it is placed on devices
 Tree = Any  # a nested dict of arrays
 Adapter = Mapping[
     str, Any

@@ -6,7 +6,7 @@ stands alone too (`within`).
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from configs.experiments.types import Effect, Experiment, Figure, Run, against
 
@@ -44,7 +44,7 @@ def baseline(name: str) -> Run:
     return Run("profit_personalize", f"hhf,{name},high")
 
 
-def figure(title: str, claim: str, panels: Mapping[str, Panel], kind: str = "tradeoff", **more: object) -> Experiment:
+def figure(title: str, claim: str, panels: Mapping[str, Panel], kind: str = "tradeoff", **more: Any) -> Experiment:
     """Panels side by side; where there are several, an effect tells its panel."""
     effects = (
         replace(effect, label=f"{name}: {effect.label}") if len(panels) > 1 else effect
@@ -56,7 +56,7 @@ def figure(title: str, claim: str, panels: Mapping[str, Panel], kind: str = "tra
 
 
 def over_partitions(
-    title: str, claim: str, panel: Callable[[str], Panel], kind: str = "tradeoff", **more: object
+    title: str, claim: str, panel: Callable[[str], Panel], kind: str = "tradeoff", **more: Any
 ) -> Experiment:
     """A panel for each partition."""
     return figure(title, claim, {name: panel(part) for part, name in PARTITIONS.items()}, kind, **more)

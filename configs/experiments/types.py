@@ -114,6 +114,11 @@ class Experiment:
         return self.figure.panels if self.figure else {}
 
     @property
+    def titles(self) -> str:
+        """Of its figure's panels; their names without."""
+        return self.figure.titles if self.figure else ""
+
+    @property
     def of_data(self) -> bool:
         """Whether it shows Profit's prepared data, and needs no run."""
         return self.figure is not None and not self.panels

@@ -23,6 +23,8 @@ Cost with a Llama of 260,032 parameters: about 2 minutes a command. Expected the
 in ten epochs, global from 0.01 to 0.035 (docs/results.md has the table).
 """
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from configs.names import Settings, apply
@@ -83,8 +85,8 @@ def get_config(setting: str = "") -> ConfigDict:
 def named(
     config: ConfigDict,
     setting: str,
-    training: dict[str, tuple[float, float | None]],
-    personalization: dict[str, float],
+    training: Mapping[str, tuple[float, float | None]],
+    personalization: Mapping[str, float],
     settings: Settings,
 ) -> ConfigDict:
     """Sets what the names in `setting` mean at any scale, and the scale's numbers.

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from profit_jax import rng
@@ -35,10 +36,16 @@ TARGETS = {
 }
 
 
+Init = Literal["vanilla", "gaussian", "uniform"]
+
+
 class Stacked(Protocol):
     """What a LoRA needs of a backbone: the shapes of its matrices."""
 
-    frozen: Frozen
+    @property
+    def frozen(self) -> Frozen:
+        """Its weights."""
+        ...
 
 
 def lora(
@@ -46,7 +53,7 @@ def lora(
     *,
     rank: int = 8,
     targets: Sequence[str] = ("q", "k", "v"),
-    init: Literal["vanilla", "gaussian", "uniform"] = "vanilla",
+    init: Init = "vanilla",
     deviation: float | None = None,
     seed: int = 0,
 ) -> Adapter:
@@ -70,7 +77,7 @@ def lora(
         layers, inputs, outputs = shape(backbone, target)
         generator, sigma = rng.generator(seed, f"lora/{target}"), deviation or inputs**-0.5
 
-        def draw(*shape: int, generator=generator, sigma=sigma) -> jax.Array:
+        def draw(*shape: int, generator: np.random.Generator = generator, sigma: float = sigma) -> jax.Array:
             if init == "uniform":
                 bound = 3**0.5 * sigma
                 return jnp.asarray(generator.uniform(-bound, bound, shape), jnp.float32)

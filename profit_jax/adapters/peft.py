@@ -61,8 +61,15 @@ _ONLY = {
 class Base(Protocol):
     """What an adapter's folder needs of the backbone: its numbers, its matrices' shapes and their names elsewhere."""
 
-    config: Any
-    frozen: Frozen
+    @property
+    def config(self) -> Any:
+        """Its numbers."""
+        ...
+
+    @property
+    def frozen(self) -> Frozen:
+        """Its weights."""
+        ...
 
     def modules(self, path: str) -> list[str]:
         """The modules of the Hugging Face model that hold the kernel at `path`, one a layer, or none."""

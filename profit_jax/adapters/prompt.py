@@ -1,6 +1,6 @@
 """The soft prompt P `[K, D]` (Lester et al. 2021; Profit Appendix A): rows in embedding space, put before the query."""
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +13,15 @@ from profit_jax.typing import Adapter, Array, Frozen
 class Embedded(Protocol):
     """What a prompt needs of a backbone: its embeddings and, for text, its tokenizer."""
 
-    frozen: Frozen
-    tokenizer: object
+    @property
+    def frozen(self) -> Frozen:
+        """Its weights."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """Text to tokens, or None."""
+        ...
 
     def embed(self, tokens: Array) -> Array:
         """What the first block reads of tokens: `[...]` int -> `[..., D]`."""

@@ -86,7 +86,7 @@ class BackboneConfig:
     windows: tuple[int | None, ...] = ()  # of each layer, None where it sees all; (): all layers see all
     local_rope: Rope | None = None  # of the layers that have a window; None: they have `rope` too
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.heads % self.key_value_heads:
             raise InputError(f"{self.heads} query heads do not share {self.key_value_heads} key-value heads evenly")
         if odd := [width for kind in self.reach if (width := kind.rope.width(self.head_width)) % 2 or not width]:

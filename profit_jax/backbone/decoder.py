@@ -36,7 +36,7 @@ class Decoder(nnx.Module):
 
     def embed_tokens(self, tokens: Array) -> Array:
         """What the first block reads of tokens: `[...]` int -> `[..., D]`."""
-        return self.embedding(tokens) * self.config.embedding_scale
+        return self.embedding(jnp.asarray(tokens)) * self.config.embedding_scale
 
     def read(self, adapters: Adapter, remat: bool = False) -> Adapter:
         """Adapters as rows read them: of a soft prompt `[C, K, D]` its keys and values, leaves `[C, L, G, K, E]`.
@@ -91,8 +91,10 @@ class Decoder(nnx.Module):
             rows = jax.tree.map(lambda leaf: of_rows(leaf, client), adapters)
             if "prefix" in rows:
                 past = (jax.tree.map(lambda leaf: leaf.astype(x.dtype), rows["prefix"]), *past)
-            own = sights[0] if which is None else jax.tree.map(lambda *kinds: lax.select_n(which, *kinds), *sights)
-            return nnx.merge(block, weights)(x, *own, rows.get("lora", {}), past)
+            turn, seen = (
+                sights[0] if which is None else jax.tree.map(lambda *kinds: lax.select_n(which, *kinds), *sights)
+            )
+            return nnx.merge(block, weights)(x, turn, seen, rows.get("lora", {}), past)
 
         return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past, which))
 

@@ -40,7 +40,7 @@ class _State(NamedTuple):
     token: Array  # [R] int32, the last one chosen
     ended: Array  # [R] bool
     recent: KeysValues  # [L, R, G, new, E] each: keys and values of the written tokens
-    answer: Array  # [R, new] int32
+    answer: jax.Array  # [R, new] int32
 
 
 def decode(

@@ -8,7 +8,7 @@ products are kept, elementwise results are computed again.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def capped(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def adapted(linear: nnx.Linear, x: Array, factors: Mapping[str, Array] | None) -> Array:
+def adapted(linear: "Linear", x: Array, factors: Mapping[str, Array] | None) -> Array:
     """`x W + x A_r B_r` for row r: a frozen matrix and, where there is one, the row's own low-rank change."""
     y = linear(x)
     if factors is None:
@@ -79,7 +79,8 @@ def attend(
     rows, heads, length, width = queries.shape
     groups = parts[0][0].shape[1]
     if length > 1:
-        parts = (tuple(jnp.concatenate(part, axis=2) for part in zip(*parts)),)
+        keys, values = (jnp.concatenate(part, axis=2) for part in zip(*parts))
+        parts = ((keys, values),)
     grouped = queries.reshape(rows, groups, heads // groups, length, width)
     return _attend(grouped, parts, visible[:, None, None], scale, cap).reshape(queries.shape)
 
@@ -95,7 +96,8 @@ def _attend_forward(
     scores = jnp.where(visible, capped(_scores(queries, parts, scale), cap), jnp.finfo(jnp.float32).min)
     shares = jax.nn.softmax(scores).astype(queries.dtype)
     split = _split(shares, parts)
-    y = sum(jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, parts))
+    summands = [jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, parts)]
+    y = functools.reduce(jnp.add, summands)
     return y, (queries, parts, shares, y)
 
 
@@ -111,7 +113,7 @@ def _attend_backward(
     if cap is not None:  # c tanh(s / c) grows by 1 - tanh^2(s / c); s is computed again rather than kept
         dscores *= 1 - jnp.square(jnp.tanh(_scores(queries, parts, scale) / cap))
     dscores = dscores.astype(queries.dtype)
-    dqueries, dparts = 0.0, []
+    dqueries, dparts = jnp.zeros_like(queries), []
     for share, dscore, (keys, _) in zip(_split(shares, parts), _split(dscores, parts), parts):
         dqueries += jnp.einsum("rgqts,rgse->rgqte", dscore, keys)
         dkeys = jnp.einsum("rgqts,rgqte->rgse", dscore, queries)
@@ -127,11 +129,11 @@ def _scores(queries: Array, parts: tuple[KeysValues, ...], scale: float) -> Arra
     return _joined([jnp.einsum("rgqte,rgse->rgqts", queries, keys) for keys, _ in parts]).astype(jnp.float32) * scale
 
 
-def _joined(scores: list[Array]) -> Array:
+def _joined(scores: Sequence[Array]) -> Array:
     return scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1)
 
 
-def _split(scores: Array, parts: tuple[KeysValues, ...]) -> list[Array]:
+def _split(scores: Array, parts: tuple[KeysValues, ...]) -> Sequence[Array]:
     ends = np.cumsum([keys.shape[2] for keys, _ in parts])
     return [scores] if len(parts) == 1 else jnp.split(scores, ends[:-1], axis=-1)
 
@@ -155,7 +157,7 @@ class Linear(nnx.Linear):
     def __call__(self, x: Array) -> Array:
         """`[..., in]` -> `[..., out]`."""
         if self.scale is None:
-            return super().__call__(x)
+            return super().__call__(jnp.asarray(x))
         y = product(x, self.kernel[...], self.scale[...])
         return y if self.bias is None else y + self.bias[(None,) * (y.ndim - 1)]
 
@@ -172,10 +174,10 @@ class Norm(nnx.Module):
         self.scale = nnx.Param(nnx.initializers.constant(1 - self.offset)(rngs.params(), (width,), dtype))
         self.bias = nnx.Param(jnp.zeros(width, dtype)) if "norm" in config.biases else None
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> jax.Array:
         """`[..., D]` -> `[..., D]`."""
         lift = (None,) * (x.ndim - 1)
-        y = x.astype(jnp.float32)
+        y = jnp.asarray(x, jnp.float32)
         y = y - jnp.mean(y, -1, keepdims=True) if self.centered else y
         scale = self.scale[lift].astype(jnp.float32) + self.offset
         y = y * (jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.epsilon) * scale)

@@ -132,6 +132,17 @@ class Backbone:
         return modules(self.config, path)
 
     @property
+    def required_tokenizer(self) -> Tokenizer:
+        """The tokenizer, for those who cannot do without.
+
+        Raises:
+          InputError: there is none.
+        """
+        if self.tokenizer is None:
+            raise InputError("this backbone has no tokenizer, so it cannot read texts")
+        return self.tokenizer
+
+    @property
     def end_tokens(self) -> tuple[int, ...]:
         """Any of these ends a generated text: the model's own, and the one that closes a training target."""
         own = () if self.tokenizer is None else (self.tokenizer.end,)
@@ -155,9 +166,8 @@ class Backbone:
           max_new_tokens: at most so many tokens are written.
           temperature, top_p, seed: as in `generate_tokens`; temperature 0 takes the likeliest token each time.
         """
-        if self.tokenizer is None:
-            raise InputError("this backbone has no tokenizer, so it cannot read texts")
-        queries = [np.asarray([*self.tokenizer.start, *ids], np.int32) for ids in self.tokenizer.encode(texts)]
+        tokenizer = self.required_tokenizer
+        queries = [np.asarray([*tokenizer.start, *ids], np.int32) for ids in tokenizer.encode(texts)]
         answers = generate_tokens(
             self.graph,
             self.frozen,
@@ -171,7 +181,7 @@ class Backbone:
             seed=seed,
             mesh=self.mesh,
         )
-        return [self.tokenizer.decode(ids) for ids in answers]
+        return [tokenizer.decode(ids) for ids in answers]
 
 
 def folder_of(model: str | Path) -> Path:

@@ -6,7 +6,7 @@ Elsewhere in this library the backbone is frozen; here, and only here, its weigh
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +134,7 @@ def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation) -> S
     def step(weights: Frozen, state: optax.OptState, packed: Packed) -> tuple[Frozen, optax.OptState, Array]:
         value, gradient = jax.value_and_grad(mean)(weights, packed)
         updates, state = optimizer.update(gradient, state, weights)
-        return optax.apply_updates(weights, updates), state, value
+        after: Any = optax.apply_updates(weights, updates)
+        return after, state, value
 
     return jax.jit(step, donate_argnums=(0, 1))

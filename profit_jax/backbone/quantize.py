@@ -12,7 +12,7 @@ from profit_jax.typing import Array
 LARGEST = 127  # -128 is not used, so that values are symmetric
 
 
-def quantized(matrix: Array) -> tuple[Array, Array]:
+def quantized(matrix: Array) -> tuple[jax.Array, jax.Array]:
     """Q and s of `W = Q diag(s)`, to half a step s: `[..., in, out]` -> `[..., in, out]` int8, `[..., out]` float32."""
     matrix = matrix.astype(jnp.float32)
     scale = jnp.max(jnp.abs(matrix), axis=-2) / LARGEST

@@ -6,6 +6,8 @@ A layer then costs an all-reduce of the residual stream behind o and one behind 
 weights. Along the mesh axis `clients` all weights are whole.
 """
 
+from typing import Any
+
 import jax
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -42,7 +44,7 @@ def over_model(abstract: dict, config: BackboneConfig, mesh: Mesh) -> dict:
         "embedding": (config.vocabulary, _INPUT),
     }
 
-    leaves = traverse_util.flatten_dict(abstract)
+    leaves: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(abstract)
 
     def divided(path: tuple[str, ...]) -> int | None:
         """The axis by which a leaf is divided."""
@@ -59,7 +61,7 @@ def over_model(abstract: dict, config: BackboneConfig, mesh: Mesh) -> dict:
         return None if kind in ("bias", "scale") and axis == _INPUT else axis
 
     def placed(leaf: jax.ShapeDtypeStruct, axis: int | None) -> jax.ShapeDtypeStruct:
-        names = [None] * leaf.ndim
+        names: list[str | None] = [None] * leaf.ndim
         if axis is not None:
             names[axis] = "model"
         return leaf.update(sharding=NamedSharding(mesh, PartitionSpec(*names)))

@@ -32,7 +32,7 @@ class Tokenizer:
         ids = self.inner(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         return [np.asarray(row, np.int32) for row in ids]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of token ids; special tokens have no text."""
         ids = np.asarray(ids, np.int64).tolist()
         return self.inner.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -51,7 +51,7 @@ def load_tokenizer(folder: Path, config: BackboneConfig) -> Tokenizer | None:
     from transformers import AutoTokenizer  # here, because it takes seconds and planning needs no tokenizer
 
     try:
-        inner = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         start = _start(inner)
         spelled = _spelled(inner)
     except (KeyboardInterrupt, SystemExit):

@@ -27,7 +27,7 @@ _SHARD = re.compile(r"[\w. -]{1,240}\.safetensors", re.ASCII)  # no folder befor
 _NO_WEIGHTS = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
 
 
-def load_weights(folder: Path, config: BackboneConfig, abstract: dict) -> Frozen:
+def load_weights(folder: Path, config: BackboneConfig, abstract: Frozen) -> Frozen:
     """Reads a model's weights into the tree, shapes and dtypes of `abstract`.
 
     One tensor at a time is read, placed on the devices and there cast, or quantized, into its stacked array: the host
@@ -48,7 +48,7 @@ def load_weights(folder: Path, config: BackboneConfig, abstract: dict) -> Frozen
         missing, left over, of a wrong shape or not floating are named in the one error.
     """
     folder = Path(folder)
-    leaves = traverse_util.flatten_dict(abstract, sep="/")
+    leaves: dict[str, Any] = traverse_util.flatten_dict(abstract, sep="/")
     with ExitStack() as stack:
         errors: list[str] = []
         tensors = _open(_files(folder, errors), stack, errors)

@@ -35,7 +35,7 @@ class Evaluator:
             end_tokens=backbone.end_tokens,
             mesh=backbone.mesh,
         )
-        self._decode = functools.lru_cache(1 << 20)(backbone.tokenizer.decode)
+        self._decode = functools.lru_cache(1 << 20)(backbone.required_tokenizer.decode)
 
     def questions(
         self, examples: Sequence[Example], text: Callable[[Example], str] = lambda example: example.query
@@ -77,4 +77,4 @@ def sample_questions(
     if count > available:
         raise InputError(f"a global set of {count} examples is asked for, but the clients hold {available}")
     numbers = np.sort(generator.choice(available, count, replace=False))
-    return evaluator.questions(clients.take(numbers))
+    return evaluator.questions(clients.take(numbers.tolist()))

@@ -283,11 +283,11 @@ def personalize(
     return Curve(rows, hosts.gathered(state.adapter))
 
 
-def _by_client(client: np.ndarray, values: Array) -> list[float | None]:
+def _by_client(client: Array, values: Array) -> list[float | None]:
     """Values of places `[M, C]`, in the order of client numbers; none where one is not finite."""
     present = client >= 0
     ordered = np.asarray(values, float)[present][np.argsort(client[present])]
-    return np.where(np.isfinite(ordered), ordered, None).tolist()
+    return np.where(np.isfinite(ordered), ordered, np.array(None)).tolist()
 
 
 def interpolate(personal: Adapter, start: Adapter, alpha: float) -> Adapter:
@@ -303,4 +303,7 @@ def genie(
     start: list[tuple[np.ndarray, np.ndarray]], personal: list[tuple[np.ndarray, np.ndarray]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """For every question the better of two scores: who knew which adapter to ask would get this (Appendix C.2)."""
-    return [tuple(np.maximum(a, b) for a, b in zip(before, after)) for before, after in zip(start, personal)]
+    return [
+        (np.maximum(local, own_local), np.maximum(robust, own_robust))
+        for (local, robust), (own_local, own_robust) in zip(start, personal)
+    ]

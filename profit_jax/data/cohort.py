@@ -27,7 +27,7 @@ from profit_jax.data.dealing import (
     positions,
 )
 from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import Block, Shape, deal, pack, round_up
+from profit_jax.data.packing import Block, Row, Shape, deal, pack, round_up
 from profit_jax.errors import InputError
 from profit_jax.typing import Cohort, Rows
 
@@ -50,7 +50,7 @@ class Layout:
     lanes: int = 1
     slack: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.row_widths or list(self.row_widths) != sorted(set(self.row_widths)):
             raise InputError(f"row_widths must ascend, not {self.row_widths}")
         if self.positions_per_flight < 0 or self.lanes < 1 or self.slack < 0:
@@ -149,6 +149,7 @@ class Planner:
             even_out(same_step, self.layout.row_widths)
         shape = self._shape(content)
         dealt = deal_rows(shape, content)
+        assert dealt is not None, "the shape was chosen so that it holds all rows"
         own_lanes = self._readers.lanes[self._readers.own]
         blocks = tuple(_fill(block, [part[lane] for lane in own_lanes]) for block, part in zip(shape, dealt))
         flights = flights_used(dealt)
@@ -175,7 +176,7 @@ class Planner:
                     batches[i] = next(theirs)
         return batches
 
-    def _pack(self, batch: Sequence[Encoded]):
+    def _pack(self, batch: Sequence[Encoded]) -> list[Row]:
         return pack([*map(needed, batch)], self.layout.row_widths)
 
     def _shape(self, content: Content) -> Shape:
@@ -192,7 +193,7 @@ class Planner:
             flights = -(-most // max(1, self.layout.positions_per_flight // width))
             rows = -(-most // flights)
             free = Block(width, flights, rows, labels=UNBOUNDED)
-            labels = max(sum(row.labels for row in flight) for cell in cells for flight in flights_of(cell, free))
+            labels = max(sum(row.labels for row in flight) for cell in cells for flight in flights_of(cell, free) or ())
             own.append(Block(width, 2 * flights, rows, round_up(math.ceil(ratio * labels), ratio)))
 
         def cost(shape: Shape) -> float:

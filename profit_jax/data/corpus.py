@@ -86,6 +86,7 @@ class Corpus(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.task)
 
+    # pyrefly: ignore[bad-override]  no slices: instances are asked for one by one
     def __getitem__(self, instance: int) -> Example:
         start, end = self._offsets[instance], self._offsets[instance + 1]
         id_, query, targets = json.loads(os.pread(self._texts.fileno(), end - start, start))

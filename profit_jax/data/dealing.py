@@ -5,7 +5,7 @@ What is decided here changes no number, only how many positions are computed bes
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def deal_rows(shape: Shape, content: Content) -> list[Dealt] | None:
     widths = {row.width for lane in content for cell in lane for row in cell}
     if not widths <= {block.width for block in shape}:
         return None
-    dealt = [[[flights_of(cell, block) for cell in lane] for lane in content] for block in shape]
+    dealt: list[Any] = [[[flights_of(cell, block) for cell in lane] for lane in content] for block in shape]
     return None if any(cell is None for block in dealt for lane in block for cell in lane) else dealt
 
 

@@ -14,8 +14,15 @@ from profit_jax.errors import InputError
 class TextCoder(Protocol):
     """What encoding needs of a tokenizer."""
 
-    start: tuple[int, ...]
-    end: int
+    @property
+    def start(self) -> tuple[int, ...]:
+        """What stands before every text."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """What closes a target."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text, without special tokens."""
@@ -37,7 +44,9 @@ class Encoder:
     "truncated_targets"). `separator` closes the query's text, since targets are encoded by themselves.
     """
 
-    def __init__(self, tokenizer: TextCoder, *, max_query: int = 1024, max_target: int = 128, separator: str = "\n"):
+    def __init__(
+        self, tokenizer: TextCoder | None, *, max_query: int = 1024, max_target: int = 128, separator: str = "\n"
+    ):
         if tokenizer is None:
             raise InputError("the model has no tokenizer, so texts cannot be encoded; use a folder that holds one")
         if max_query <= len(tokenizer.start) or max_target < 1:

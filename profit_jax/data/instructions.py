@@ -171,7 +171,7 @@ def _from_hub(name: str, published: Published) -> Table:
     try:
         with _quiet():
             found = datasets.load_dataset(published.hub, published.config, split="train")
-            return Table(len(found), found.to_dict())
+            return Table(len(found), found.to_dict())  # pyrefly: ignore[bad-argument-type]  not in batches
     except Exception as error:  # of the network, the hub, the cache or the file: they have no type in common
         reason = f"{published.hub} cannot be loaded from the hub ({_reason(error)})"
         raise InputError(f"{reason}: give a local file of it as '{name}:FILE'") from None
@@ -271,7 +271,7 @@ def _columns(table: Table, published: Published | None, category: str, where: st
     return columns
 
 
-def _texts(table: Table, column: str, field: str, where: str) -> list[str]:
+def _texts(table: Table, column: str, field: str, where: str) -> Sequence[str]:
     """A column's texts; empty where an input or category is absent."""
     if not column:
         return [""] * table.rows

@@ -49,7 +49,7 @@ class Report:
 class Records(Protocol):
     """Random access to encoded records."""
 
-    def __getitems__(self, keys: Sequence[int]) -> Sequence[bytes]:
+    def __getitems__(self, keys: Sequence[int], /) -> Sequence[bytes]:
         """The records of these numbers."""
         ...
 
@@ -175,7 +175,8 @@ def decode(record: bytes) -> Example:
     """The inverse of `encode`."""
     fields = tf_example_pb2.Example.FromString(record).features.feature
     texts = {name: tuple(text.decode() for text in fields[name].bytes_list.value) for name in Example._fields}
-    return Example(**{name: value if name == "targets" else value[0] for name, value in texts.items()})
+    values: dict[str, Any] = {name: value if name == "targets" else value[0] for name, value in texts.items()}
+    return Example(**values)
 
 
 def write(

@@ -125,8 +125,8 @@ def parse_task(name: str, fields: Any, where: str) -> Task:
     for field in _NEVER_EMPTY:
         if not fields[field]:
             raise InputError(f"{where}: field {field!r} is empty")
-    lists = {key: _texts(fields[field], field, where) for field, key in _LISTS.items()}
-    examples = {
+    lists: dict[str, Any] = {key: _texts(fields[field], field, where) for field, key in _LISTS.items()}
+    examples: dict[str, Any] = {
         key: tuple(
             Demonstration(*(_text(example, part, f"{field}[{i}]", where) for part in Demonstration._fields))
             for i, example in enumerate(fields[field])

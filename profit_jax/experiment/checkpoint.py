@@ -50,7 +50,9 @@ class Checkpoints:
         Raises:
           InputError: there are checkpoints, and none can be read.
         """
-        rounds = sorted(self._manager.all_steps(), reverse=True) if self._manager else []
+        if not self._manager:
+            return None
+        rounds = sorted(self._manager.all_steps(), reverse=True)
         for newest, round in enumerate(rounds):
             tree, problem = self._read(round, like)
             if not problem:
@@ -64,6 +66,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
+        assert self._manager
         try:
             yield
         except Exception as error:  # Orbax and TensorStore raise whatever a full disk makes them meet
@@ -75,12 +78,14 @@ class Checkpoints:
 
     def _read(self, round: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """The tree, or what is wrong with it in any of the processes."""
-        tree, problem = {}, ""
+        assert self._manager
+        tree: dict[str, Any] = {}
+        problem = ""
         try:
             saved = self._manager.item_metadata(round)
             wanted = {name: part for name, part in like.items() if name in saved}
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, {**wanted, "checksum": np.zeros((), np.uint32)})
-            tree = self._manager.restore(round, args=ocp.args.StandardRestore(abstract))
+            tree = dict(self._manager.restore(round, args=ocp.args.StandardRestore(abstract)))
             problem = "" if int(tree.pop("checksum")) == int(checksum(tree)) else "its checksum is another"
         except Exception as error:  # Orbax and TensorStore raise whatever a damaged file makes them meet
             problem = _line(error)

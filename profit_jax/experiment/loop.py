@@ -152,7 +152,7 @@ def train(
             state, stats = algorithm.round(state, cohort)
             stats, done = hosts.gathered(stats), done + 1
             row = {"round": done, **_row(stats), "seconds": time.perf_counter() - started, "waited": waited}
-            took_part = _cohort_row(algorithm, state, planned.cohort.client, stats)
+            took_part = _cohort_row(algorithm, state, np.asarray(planned.cohort.client), stats)
             if np.isnan(row["loss"]).all():  # a setting that diverges leaves those beside it whole
                 raise InputError(_all_lost(done, took_part["clients"], saved.newest()))
             row |= {"bytes_up": sum(took_part["bytes_up"]), "bytes_down": sum(took_part["bytes_down"])}
@@ -232,7 +232,7 @@ class Schedule:
             return [[own[i] for i in step] for step in self._steps(round, client, len(own))]
 
         weights = [float(data.sizes[client]) for client in cohort] if self.weighting == "examples" else None
-        return planner(cohort, batches, weights)
+        return planner(cohort.tolist(), batches, weights)
 
     def _steps(self, round: int, client: int, size: int) -> list[np.ndarray]:
         if self.local_epochs:
@@ -284,7 +284,7 @@ def _cohort_row(algorithm: Algorithm, state: Any, client: np.ndarray, stats: Sta
     """
     present = client >= 0
     exchanged = 4 * np.asarray(algorithm.exchanged(state, client[present]))
-    losses, lost = np.asarray(stats.losses.value)[..., present], stats.lost[..., present]
+    losses, lost = np.asarray(stats.losses.value)[..., present], np.asarray(stats.lost)[..., present]
     clients = client[present]
 
     def left_out(lost: np.ndarray) -> list:
@@ -294,7 +294,7 @@ def _cohort_row(algorithm: Algorithm, state: Any, client: np.ndarray, stats: Sta
 
     return {
         "clients": clients.tolist(),
-        "losses": np.where(np.isfinite(losses), losses, None).tolist(),
+        "losses": np.where(np.isfinite(losses), losses, np.array(None)).tolist(),
         "left_out": left_out(lost),
         "bytes_up": exchanged.tolist(),
         "bytes_down": exchanged.tolist(),

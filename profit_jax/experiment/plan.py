@@ -97,10 +97,10 @@ def needs(algorithm: Algorithm, adapter: Adapter, cohort: Cohort, mesh: Mesh) ->
         compiled = algorithm.compiled.lower(*inputs).compile()
     except jax.errors.JaxRuntimeError as error:
         return Needs(Memory(weights, kept, rows, _beyond(error) - weights - kept - rows), done, None)
-    found = compiled.memory_analysis()
+    found: Any = compiled.memory_analysis()
     total = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     total += found.temp_size_in_bytes + found.generated_code_size_in_bytes
-    sent = exchanges(collectives(compiled.as_text(), mesh.shape), float(flights.mean() / len(cohort.flights)))
+    sent = exchanges(collectives(str(compiled.as_text()), mesh.shape), float(flights.mean() / len(cohort.flights)))
     return Needs(Memory(weights, kept, rows, total - weights - kept - rows), done, sent)
 
 
@@ -144,7 +144,7 @@ def model_flops(config: BackboneConfig, planned: Plan) -> float:
 
 def exchanges(found: list[Collective], flights: float) -> tuple[Exchange, ...]:
     """Collectives added up by kind and axes; a loop whose trips the data decide runs over a step's `flights`."""
-    total: dict[tuple, tuple[float, float]] = {}
+    total: dict[tuple[str, tuple[str, ...]], tuple[float, float]] = {}
     for each in found:
         count, size = total.get((each.kind, each.axes), (0.0, 0.0))
         runs = each.count * flights ** each.loops.count(None)

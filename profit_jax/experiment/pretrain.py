@@ -44,7 +44,7 @@ class Plan:
     evaluate_every: int  # steps; 0 = at the end alone
     answers: int  # held-out contexts to answer at each evaluation
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.steps < 1 or self.rows < 1 or self.row_length < 2:
             raise InputError("steps and rows must be at least 1, row_length at least 2")
         if not 0 <= self.warmup < self.steps:
@@ -181,7 +181,7 @@ def evaluate(backbone: Backbone, documents: Sequence[Document], plan: Plan, *, s
     """The loss on all answers, and the accuracy on the first `plan.answers` documents that have a context."""
     totals = [
         _loss(backbone.graph, backbone.frozen, packed)
-        for packed in batches(documents, backbone.tokenizer, plan, context_weight=0.0, counts=Counter())
+        for packed in batches(documents, backbone.required_tokenizer, plan, context_weight=0.0, counts=Counter())
     ]
     total, weight = np.sum(np.array(jax.device_get(totals), np.float64), axis=0)
     asked = [document for document in documents if document[0]][: plan.answers]
@@ -194,7 +194,8 @@ _loss = jax.jit(loss, static_argnums=0)
 
 def answers(backbone: Backbone, documents: Sequence[Document]) -> list[str]:
     """What the model answers to each context, greedily; one token more than the longest right answer may be said."""
-    encoded = encode(documents, backbone.tokenizer)
+    tokenizer = backbone.required_tokenizer
+    encoded = encode(documents, tokenizer)
     if not encoded:
         return []
     given = generate_tokens(
@@ -206,4 +207,4 @@ def answers(backbone: Backbone, documents: Sequence[Document]) -> list[str]:
         new_tokens=max(len(answer) for _, answer in encoded),
         end_tokens=backbone.end_tokens,
     )
-    return [backbone.tokenizer.decode(tokens) for tokens in given]
+    return [tokenizer.decode(tokens) for tokens in given]

@@ -123,7 +123,9 @@ def _trips(attributes: str, program: Mapping[str, Sequence[_Instruction]]) -> in
     """
     if found := _TRIPS.search(attributes):
         return int(found[1])
-    condition = program[_CONDITION.search(attributes)[1]]
+    named = _CONDITION.search(attributes)
+    assert named, "every loop names its condition"
+    condition = program[named[1]]
     values = {each.name: each.attributes.split(")")[0] for each in condition if each.kind == "constant"}
     below = [at[1] for each in condition if each.kind == "compare" and (at := _BELOW.match(each.attributes))]
     return int(values[below[0]]) if len(condition) == 4 and below and below[0] in values else None

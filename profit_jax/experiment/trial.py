@@ -41,12 +41,14 @@ def with_flights(layout: Layout, loss: LossFunction, adapters: Adapter, workdir:
     if jax.process_count() > 1:
         raise InputError("positions_per_flight = 0: a trial is for one process; give several the number that it finds")
     found = workdir.rows("flights") if workdir else []
-    if not found:
+    if found:
+        chosen = int(found[-1]["positions_per_flight"])
+    else:
         seconds = trial(loss, adapters, layout.row_widths[0])
-        found = [{"positions_per_flight": best(seconds), "seconds_per_position": seconds}]
+        chosen = best(seconds)
         if workdir:
-            workdir.append("flights", *found)
-    return dataclasses.replace(layout, positions_per_flight=found[-1]["positions_per_flight"])
+            workdir.append("flights", {"positions_per_flight": chosen, "seconds_per_position": seconds})
+    return dataclasses.replace(layout, positions_per_flight=chosen)
 
 
 def trial(loss: LossFunction, adapters: Adapter, width: int, sizes: tuple[int, ...] = SIZES) -> dict[int, float]:

@@ -46,7 +46,8 @@ def _of(jaxpr: Jaxpr | ClosedJaxpr) -> Work:
 
 def _product(equation: JaxprEqn) -> Work:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    (left, right), (result,) = ([each.aval for each in side] for side in (equation.invars, equation.outvars))
+    sides: list[list[Any]] = [[each.aval for each in side] for side in (equation.invars, equation.outvars)]
+    (left, right), (result,) = sides
     flops = 2 * result.size * math.prod(left.shape[axis] for axis in contracted)
     return Work(flops, sum(each.size * each.dtype.itemsize for each in (left, right, result)))
 

@@ -8,7 +8,7 @@ clients, by round or epoch. Those files remain the record; the others can be thr
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -89,7 +89,8 @@ class TensorBoard:
             from tensorboard.summary import Writer as EventWriter
         except ImportError as error:
             raise _lacking("TensorBoard", error) from None
-        self._make, self._events = EventWriter, None
+        self._make: Callable[[str], Any] = EventWriter
+        self._events: Any = None  # until the records that there are have been read
 
     def open(self, workdir: Path, config: Mapping[str, Any]) -> None:
         """As `Writer` says; the config is in config.json."""

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
+from jax.stages import Wrapped
+from jax.typing import ArrayLike
 
 from profit_jax import trees
+from profit_jax.data.encode import TextCoder
 from profit_jax.federated.mesh import abstract, place_state, state_places
 from profit_jax.metrics.mean import Mean
 from profit_jax.optim import Hyperparameters, hyperparameters
@@ -24,11 +27,19 @@ class LossFunction(Protocol):
     `read` makes of adapters, leaves `[C, ...]`, what all flights of a step have in common; it may be the identity.
     """
 
-    frozen: Frozen
+    @property
+    def frozen(self) -> Frozen:
+        """The weights to pass as the first argument."""
+        ...
+
+    @property
+    def tokenizer(self) -> TextCoder | None:
+        """How text becomes this loss's tokens."""
+        ...
 
     def read(self, frozen: Frozen, adapters: Adapter) -> Adapter: ...  # noqa: D102
 
-    def __call__(self, frozen: Frozen, read: Adapter, rows: Rows) -> Array: ...  # noqa: D102
+    def __call__(self, frozen: Frozen, adapters: Adapter, rows: Rows) -> Array: ...  # noqa: D102
 
 
 class State(NamedTuple):
@@ -104,7 +115,7 @@ class Algorithm:
         return abstract(state, state_places(state, mesh, over_clients=self.personal))
 
     @functools.cached_property
-    def compiled(self) -> Callable[[Frozen, Any, Cohort], tuple[Any, Stats]]:
+    def compiled(self) -> Wrapped:
         """`step`, jitted, with the state donated. On the mesh of the frozen weights it comes back to where it was."""
         weights = jax.tree.leaves(self.loss.frozen)[0].sharding
         if not isinstance(weights, NamedSharding):
@@ -134,7 +145,7 @@ def weighted_mean(sums: Adapter, weight: Array) -> Adapter:
     return jax.tree.map(lambda leaf: jnp.where(total > 0, leaf.sum(0) / jnp.where(total > 0, total, 1), 0), sums)
 
 
-def constant_rate(round: Array) -> float:
+def constant_rate(round: ArrayLike) -> float:
     """The client schedule that changes nothing: 1 in every round."""
     del round
     return 1.0
@@ -156,6 +167,6 @@ def server_step(
 ) -> tuple[State, Stats]:
     """Applies the server optimizer to a gradient, or to FedAvg's pseudo-gradient (Reddi et al. 2021)."""
     updates, memory = optimizer.update(gradient, state.optimizer, state.adapter)
-    adapter = optax.apply_updates(state.adapter, updates)
+    adapter: Any = optax.apply_updates(state.adapter, updates)
     after = State(adapter, memory, state.client, state.round + 1)
     return after, Stats(losses, lost, norms, trees.norm(adapter), trees.norm(updates))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.typing import ArrayLike
 
 from profit_jax import trees
 from profit_jax.federated.algorithm import LossFunction
@@ -126,7 +127,7 @@ def lost_step(values: Array, results: Tree) -> Array:
 class Trained(NamedTuple):
     """Clients after local training; one whose loss or adapter has not stayed finite is as it was before."""
 
-    adapters: Adapter  # [C, ...]
+    adapters: Tree  # [C, ...]
     optimizers: optax.OptState  # leaves [C, ...]
     losses: Array  # [S, C], before each step
     gradient_norms: Array  # [S, C]
@@ -137,13 +138,13 @@ def local_training(
     loss: LossFunction,
     optimizer: optax.GradientTransformation,
     frozen: Frozen,
-    adapters: Adapter,  # [C, ...]
+    adapters: Tree,  # [C, ...]
     optimizers: optax.OptState,  # [C, ...]
     batches: Batch,  # leaves [S, Q, ...]
     counts: Array,  # [S, C]
     flights: Array,  # [S, blocks]
     *,
-    rate: Array | float = 1.0,
+    rate: ArrayLike = 1.0,
     expand: Callable[[Tree], Adapter] = lambda adapters: adapters,
 ) -> Trained:
     """S steps of every client's own optimizer. A step for which a client has no examples leaves it as it is.
@@ -167,4 +168,5 @@ def local_training(
     before = adapters, optimizers
     after, (losses, norms) = lax.scan(step, before, (batches, counts, flights))
     lost = lost_step(losses + norms, after[0])
-    return Trained(*trees.where(lost == 0, after, before), losses, norms, lost)
+    adapters, optimizers = trees.where(lost == 0, after, before)
+    return Trained(adapters, optimizers, losses, norms, lost)

@@ -67,7 +67,7 @@ def only(cohort: Cohort, lane: int, place: int) -> Cohort:
     def blank(rows: Rows) -> Rows:
         kept = (rows.client == place) & (np.arange(len(own)) == lane)[:, None, None, None]  # [M, S, Q, R]
         width = rows.tokens.shape[-1]
-        labelled = np.take_along_axis(kept, rows.label_at // width, -1)  # [M, S, Q, N]
+        labelled = np.take_along_axis(kept, np.asarray(rows.label_at) // width, -1)  # [M, S, Q, N]
         return rows._replace(
             tokens=np.where(kept[..., None], rows.tokens, 0),
             segments=np.where(kept[..., None], rows.segments, 0),

@@ -53,7 +53,7 @@ def local(
     def step(frozen: Frozen, state: Personal, cohort: Cohort) -> tuple[Personal, Stats]:
         rate = client_schedule(state.round)
 
-        def lane(own: tuple, batches: Batch, counts: Array) -> Trained:
+        def lane(own: tuple[Adapter, optax.OptState], batches: Batch, counts: Array) -> Trained:
             return local_training(loss, optimizer, frozen, *own, batches, counts, cohort.flights, rate=rate)
 
         everyone = (state.adapter, state.optimizer)
@@ -89,7 +89,7 @@ def take(state: Tree, client: Array) -> Tree:
 def put(state: Tree, client: Array, values: Tree) -> Tree:
     """Writes the clients' parts back: numbers `[M, C]`, leaves `[M, C, ...]` into `[n, ...]`; empty places, nothing."""
 
-    def scatter(old: Array, new: Array) -> Array:
+    def scatter(old: jax.Array, new: Array) -> Array:
         return old.at[jnp.where(client < 0, old.shape[0], client)].set(new, mode="drop")
 
     return jax.tree.map(scatter, state, values)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from profit_jax import hosts
 from profit_jax.errors import InputError
@@ -89,7 +89,7 @@ def place_state(state: Tree, mesh: Mesh, *, over_clients: bool = False) -> Tree:
     return jax.tree.map(hosts.placed, state, state_places(state, mesh, over_clients=over_clients))
 
 
-def state_places(state: Tree, mesh: Mesh, *, over_clients: bool = False) -> Tree:
+def state_places(state: Tree, mesh: Mesh | AbstractMesh, *, over_clients: bool = False) -> Tree:
     """Where a state lies: whole on every device, or its first axis over `clients` where their number divides it."""
 
     def place(leaf: Array) -> NamedSharding:

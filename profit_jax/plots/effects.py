@@ -54,7 +54,7 @@ class Difference(NamedTuple):
     @property
     def found(self) -> str:
         """What the interval tells of A, beside B."""
-        if self.difference.low is None:
+        if self.difference.low is None or self.difference.high is None:
             return "no interval"
         return "higher" if self.difference.low > 0 else "lower" if self.difference.high < 0 else "not told apart"
 

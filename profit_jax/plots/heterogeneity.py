@@ -36,7 +36,8 @@ def divergences(partitions: Mapping[str, Mapping[str, float]]) -> Figure:
             heights = [values[name] for name in names]
             places = [place + left for place in range(len(names))]
             shown = [(place, height) for place, height in zip(places, heights, strict=True) if height > 0]
-            axes.bar(*zip(*shown, strict=True), width, color=style.colour(index), label=f"{partition.upper()}-SNI")
+            left, height = [place for place, _ in shown], [height for _, height in shown]
+            axes.bar(left, height, width, color=style.colour(index), label=f"{partition.upper()}-SNI")
             for place, height in zip(places, heights, strict=True):
                 if height <= 0:
                     axes.text(

@@ -110,13 +110,14 @@ def _panel(places: Mapping[str, int], x: str, y: str, log: bool, alpha: float) -
     chart.grid.grid_line_alpha = 0.5
     chart.grid.level = "image"  # under every curve
     if x != "local":
-        chart.xaxis.ticker.min_interval = 1
+        chart.xaxis.ticker.min_interval = 1  # pyrefly: ignore[missing-attribute]  a linear axis has a BasicTicker
     sources = {}
     for label, index in places.items():
         own = {part: ColumnDataSource({"x": [], "y": []}) for part in ("clients", "average", "mean")}
         own["focus"] = ColumnDataSource({"x": [], "y": [], "size": []})
         colour, marker = style.colour(index), MARKERS[index % len(MARKERS)]
-        under, over = {"color": colour, "level": "underlay"}, {"color": colour, "level": "overlay"}
+        under: dict[str, Any] = {"color": colour, "level": "underlay"}
+        over: dict[str, Any] = {"color": colour, "level": "overlay"}
         chart.multi_line("x", "y", source=own["clients"], alpha=alpha, line_width=1.2, **under)
         chart.line("x", "y", source=own["average"], color=colour, line_width=2, line_dash="dashed")
         chart.line("x", "y", source=own["mean"], color=colour, line_width=3)

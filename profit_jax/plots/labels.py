@@ -59,7 +59,7 @@ def filled(label: str, config: Record) -> str:
         fields = ConfigDict(config)
         if "data" in fields:
             fields.data = Path(fields.data).name
-        return label.format(**fields)
+        return label.format(**dict(fields))
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
         raise InputError(f"{label!r} names in braces what is no field of the run's config.json") from None
 

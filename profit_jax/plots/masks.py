@@ -51,7 +51,7 @@ def _map(axes: Axes, distances: np.ndarray) -> AxesImage:
     image = axes.imshow(shown, cmap="viridis")
     axes.set_facecolor("0.9")
     for row, column in zip(*np.nonzero(~own), strict=True):
-        dark = image.norm(shown[row, column]) < 0.5
+        dark = np.asarray(image.norm(shown[row, column])) < 0.5
         look = {"color": "white" if dark else "black", "size": 7, "ha": "center", "va": "center"}
         axes.text(column, row, f"{shown[row, column]:.2f}", **look)
     axes.set_xticks(range(len(drawn)), drawn)

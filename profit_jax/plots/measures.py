@@ -75,7 +75,8 @@ def both(name: str, a: Run, b: Run, points: tuple[str, str] = ("epoch", "epoch")
         return measure(name, a, points[0]), measure(name, b, points[1])
     curves = curve(a, points[0]), curve(b, points[1])
     start, level = max(each.local[0] for each in curves), LEVEL * min(each.local.max() for each in curves)
-    return tuple(AT_LEVEL[name](each, start, level) for each in curves)
+    one, other = (AT_LEVEL[name](each, start, level) for each in curves)
+    return one, other
 
 
 def curve(run: Run, point: str = "epoch", statistic: Statistic = np.mean) -> Curve:

@@ -182,7 +182,7 @@ def read_divergences(path: str | Path) -> dict[str, dict[str, float]]:
     return divergences
 
 
-def read_statistics(path: str | Path) -> dict[str, Record]:
+def read_statistics(path: str | Path) -> Mapping[str, Record]:
     """Reads the numbers of Profit's Table 1 from `statistics.json`: partition -> column -> number.
 
     Raises:

@@ -100,7 +100,7 @@ def percentiles(panels: Panels, low: float = 10, high: float = 90) -> Figure:
     A point is (percentile of local scores, percentile of global scores), each taken over clients by itself, over those
     of all seeds; the high percentile is drawn full, the low one dashed and hollow.
     """
-    kinds = ((high, {}), (low, {"ls": "--", "mfc": "white"}))
+    kinds: tuple[tuple[float, dict[str, Any]], ...] = ((high, {}), (low, {"ls": "--", "mfc": "white"}))
     _check(panels)
     with style.look():
         figure, every = _panels(panels)

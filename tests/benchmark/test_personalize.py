@@ -35,6 +35,11 @@ def run(clients=CLIENTS, **settings):
     return personalize(worlds.backbone(), worlds.prompt(), clients, **SETTINGS, **settings)
 
 
+def test_answers_take_a_tokenizer():
+    with pytest.raises(InputError, match="no tokenizer"):
+        Evaluator(pj.Backbone.random(worlds.CONFIG), ENCODER)
+
+
 def test_train_test_and_global_sets_are_apart_and_of_their_sizes():
     for number, train, test in zip(CLIENTS.numbers, CLIENTS.train, CLIENTS.test):
         assert len(train) == 6 and len(test) == 4

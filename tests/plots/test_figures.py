@@ -137,6 +137,13 @@ def test_bars_have_the_recorded_heights_and_zero_is_written() -> None:
     assert legend_texts(figure) == ["HHF-SNI", "LHF-SNI"]
 
 
+def test_a_partition_without_any_divergence_has_no_bars() -> None:
+    figure = heterogeneity.divergences({"hhf": {"Task": 2.0}, "lhf": {"Task": 0.0}})
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == [2.0]
+    assert [text.get_text() for text in axes.texts] == ["0"]
+
+
 def test_panels_share_one_legend_and_a_label_its_colour(tmp_path: Path, run: Run) -> None:
     sgd = records.open_run(write_run(tmp_path / "sgd", clients=two_epochs()))
     for draw in (tradeoff.means, tradeoff.percentiles):

@@ -6,13 +6,16 @@ the generator that is passed in.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from profit_jax.data.tiny import lexicon
 
+T = TypeVar("T")
 
-def pick(draw: np.random.Generator, choices: Sequence[str]) -> str:
+
+def pick(draw: np.random.Generator, choices: Sequence[T]) -> T:
     """One of them."""
     return choices[int(draw.integers(len(choices)))]
 
@@ -206,8 +209,10 @@ def review(draw: np.random.Generator) -> Review:
     """Draws an opinion."""
     positive, called = bool(draw.integers(2)), bool(draw.integers(2))
     one, two = sample(draw, lexicon.GOOD if positive else lexicon.BAD, 2)
+    first, second = sample(draw, lexicon.SUBJECTS, 2)
     return Review(
-        *sample(draw, lexicon.SUBJECTS, 2),
+        first,
+        second,
         positive,
         called,
         (one, two, pick(draw, lexicon.GOOD if called else lexicon.BAD)),
@@ -253,10 +258,10 @@ class Talk:
 
 def talk(draw: np.random.Generator) -> Talk:
     """Draws a talk."""
-    acts = [pick(draw, [*lexicon.ACTS]) for _ in range(2)]
+    acts = pick(draw, [*lexicon.ACTS]), pick(draw, [*lexicon.ACTS])
     styles = draw.integers(2, size=2).tolist()
-    speakers = sample(draw, [*lexicon.FEMALE, *lexicon.MALE], 2)
-    return Talk(tuple(speakers), pick(draw, lexicon.NOUNS), pick(draw, lexicon.PLACES), tuple(acts), tuple(styles))
+    one, other = sample(draw, [*lexicon.FEMALE, *lexicon.MALE], 2)
+    return Talk((one, other), pick(draw, lexicon.NOUNS), pick(draw, lexicon.PLACES), acts, tuple(styles))
 
 
 @dataclasses.dataclass(frozen=True)

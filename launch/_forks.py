@@ -43,7 +43,7 @@ class Forks:
         self._logs = workdir / "logs"
         self._environment = {
             "JAX_COMPILATION_CACHE_DIR": str((workdir / "compiled").absolute()),
-            "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         }
         if count > 1:  # the first call would take most of a GPU's memory
             self._environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -71,7 +71,7 @@ class Forks:
             parent = parent or self._start()
             assert parent.stdin and parent.stdout  # both are pipes
             print(json.dumps([str(log), *arguments]), file=parent.stdin, flush=True)
-            status = int(parent.stdout.readline())
+            _, status = (int(parent.stdout.readline()) for _ in range(2))
         except (OSError, ValueError):
             raise InputError(f"the process that starts launchers has ended, at {name}") from None
         finally:
@@ -106,7 +106,7 @@ def end_with(pipe: int) -> None:
 
 
 def serve() -> None:
-    """Reads `[log, *arguments]` a line, runs each in a fork, writes its exit status."""
+    """Reads `[log, *arguments]` a line, runs each in a fork, writes the fork's process number and its exit status."""
     for module in IMPORTED:
         importlib.import_module(module)
     for line in sys.stdin:
@@ -121,6 +121,7 @@ def serve() -> None:
             module, *sys.argv[1:] = arguments[1:]  # after -m
             runpy.run_module(module, run_name="__main__", alter_sys=True)
             return
+        print(child, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 

@@ -105,6 +105,7 @@ def modules(
         reduction=config.reduction,
         clients_at_once=config.clients_at_once,
         seed=config.seed,
+        debug=DEBUG.value,
         **shared,
     )
     record_parameters(masks, workdir)

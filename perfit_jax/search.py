@@ -34,6 +34,7 @@ from profit_jax.errors import InputError
 from profit_jax.federated import sampling
 from profit_jax.federated.algorithm import LossFunction
 from profit_jax.federated.client import moments
+from profit_jax.federated.debug import checked
 from profit_jax.federated.local import put, take
 from profit_jax.federated.mesh import over_clients, place_state
 from profit_jax.progress import Progress
@@ -60,6 +61,7 @@ def search(
     layout: Layout | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
+    debug: bool = False,
 ) -> Masks:
     """Every client's mask, from its training examples alone. A function of the data and the seed.
 
@@ -79,6 +81,7 @@ def search(
       clients_at_once: clients that prune together in one compiled step, for each lane.
       seed: of the LoRA's initialization and of the order of examples.
       encoder, layout, mesh, progress: as in `experiment.train`.
+      debug: whether every pruning epoch is checked client by client (`federated.debug`).
 
     Raises:
       InputError: an R that is not whole, an unknown metric or scope, an initialization that leaves scores at zero, a
@@ -120,6 +123,19 @@ def search(
     def placed(masks: Array) -> Array:
         return place_state(masks, mesh, over_clients=True) if mesh else masks
 
+    def pruned(group: np.ndarray, epoch: int, masks: Array, cohort: Cohort, keep: np.ndarray) -> tuple[Array, Array]:
+        if not debug:
+            return prune(backbone.frozen, theta, masks, cohort, keep)
+        return checked(
+            lambda frozen, masks, cohort: prune(frozen, theta, masks, cohort, keep),
+            backbone.frozen,
+            masks,
+            cohort,
+            where=f"pruning epoch {epoch + 1}",
+            fault=_infinite,
+            name=lambda place: int(group[place]),
+        )
+
     passes = [(group, epoch) for group in members for epoch in range(epochs)]
     masks: Any = None  # of a group, whose first pass makes them
     with Progress("search", len(clients) * epochs, "clients", show=progress and hosts.first()) as shown:
@@ -129,7 +145,7 @@ def search(
             density = (ranks[group] / space.rank) ** ((epoch + 1) / epochs)
             keep = np.stack([np.rint(part.piece * density) for part in parts], -1).astype(np.int32)
             cohort = over_clients(planned, mesh) if mesh else planned
-            masks, faults = prune(backbone.frozen, theta, placed(masks), cohort, keep)
+            masks, faults = pruned(group, epoch, placed(masks), cohort, keep)
             faults = hosts.gathered(faults)
             if faults.any():  # the client at fault may spoil the scores, but not the losses, of others in its flight
                 client = group[planned.client.ravel()[np.argmax(faults)]]
@@ -186,6 +202,11 @@ def survivors(space: Space, scope: Scope, scores: Array, mask: Array, keep: Arra
         for part, most in zip(space.groups(scope), keep)
     ]
     return jnp.concatenate(kept)
+
+
+def _infinite(faults: Array) -> str:
+    """What `pruning` has found of clients none of whose numbers is nan."""
+    return ("", "the gradient or an importance score is infinite", "the loss is infinite")[int(np.max(faults))]
 
 
 def _batches(data: EncodedClients, client: int, seed: int, epoch: int, size: int) -> list[list]:

@@ -8,8 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +18,8 @@ import pytest
 
 from profit_jax.data import tiny
 from profit_jax.experiment.checkpoint import read_checkpoint
-from tests import worlds
+from tests import forks, worlds
 
-ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("PROFIT_KILLS", "3"))  # of each command
 SECONDS = ("seconds", "waited")  # of a row: how long it took is another each time
 ELSEWHERE = ("run", "command")  # of a row: they name the workdir
@@ -37,16 +34,20 @@ def world(tmp_path_factory) -> Path:
 
 def profit(world: Path, *fields: str) -> list[str]:
     config = ["--config=configs/profit/debug.py", f"--config.model={world / 'model'}"]
+    config += [f"--config.{name}=2" for name in ("clients_per_round", "local_steps", "batch_size")]
     return [*config, f"--config.data_dir={world / 'data'}", "--config.checkpoint_every=1", *fields]
 
 
 def commands(world: Path) -> dict[str, list[str]]:
     perfit = ["--config=configs/perfit/debug.py:perfit,r16", f"--config.model={world / 'model'}"]
-    perfit += [f"--config.data={world / 'instructions.jsonl'}", "--config.checkpoint_every=1"]
+    perfit += [f"--config.data={world / 'instructions.jsonl'}", "--config.checkpoint_every=1", "--config.size=10"]
     rates = ["--rates=0.1,0.1", "--rates=0.3,0.1"]
     stage2 = ["--config.personalize.start=random_word", "--config.personalize.average=(0.0, 0.5, 1.0)"]
+    few = {"clients": 2, "train_examples": 8, "test_examples": 4, "global_examples": 8, "epochs": 4}
+    stage2 += [f"--config.personalize.{name}={count}" for name, count in few.items()]
+    scored = ["--config.validate_every=2", "--config.validation_examples=8"]
     return {
-        "train": ["launch/profit_train.py", *profit(world, "--config.validate_every=2")],
+        "train": ["launch/profit_train.py", *profit(world, "--config.rounds=4", *scored)],
         "side_by_side": ["launch/profit_train.py", *profit(world, "--config.rounds=4", *rates)],
         "personalize": ["launch/profit_personalize.py", *profit(world, *stage2)],
         "perfit": ["launch/perfit_train.py", *perfit],
@@ -64,19 +65,16 @@ def commands(world: Path) -> dict[str, list[str]]:
     }
 
 
-def start(command: list[str], workdir: Path, cache: Path) -> subprocess.Popen:
-    environment = os.environ | {
+def start(command: list[str], workdir: Path, world: Path) -> forks.Launcher:
+    environment = {
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": str(world / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    with open(workdir.with_suffix(".log"), "a") as log:
-        return subprocess.Popen(
-            [sys.executable, *command, f"--workdir={workdir}"], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
+    return forks.start([*command, f"--workdir={workdir}"], workdir.with_suffix(".log"), environment)
 
 
-def changes(folder: Path, process: subprocess.Popen) -> Iterator[None]:
+def changes(folder: Path, process: forks.Launcher) -> Iterator[None]:
     """Each time that something in the folder has changed; ends when the process does."""
     before = None
     while process.poll() is None:
@@ -90,7 +88,7 @@ def changes(folder: Path, process: subprocess.Popen) -> Iterator[None]:
         time.sleep(0.002)
 
 
-def stop_somewhere(process: subprocess.Popen, workdir: Path, draw: random.Random) -> int:
+def stop_somewhere(process: forks.Launcher, workdir: Path, draw: random.Random) -> int:
     """Stops the process after a random number of changes in its workdir; returns its exit status."""
     which = signal.SIGTERM if draw.random() < 0.25 else signal.SIGKILL
     left = draw.randrange(1, 60)
@@ -124,26 +122,27 @@ OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("sweep", "repr
 
 @pytest.mark.parametrize("name", ["train", "side_by_side", "personalize", "perfit", *OTHERS])
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(world, name, tmp_path):
-    draw, cache, command = random.Random(name), tmp_path / "cache", commands(world)[name]
-    assert start(command, tmp_path / "whole", cache).wait() == 0, (tmp_path / "whole.log").read_text()
+    draw, command = random.Random(name), commands(world)[name]
+    assert start(command, tmp_path / "whole", world).wait() == 0, (tmp_path / "whole.log").read_text()
     expected, victim = contents(tmp_path / "whole"), tmp_path / "victim"
     killed = 0
     while killed < KILLS:
-        status = stop_somewhere(start(command, victim, cache), victim, draw)
+        status = stop_somewhere(start(command, victim, world), victim, draw)
         log = victim.with_suffix(".log").read_text()
         assert status in (0, os.EX_TEMPFAIL, -signal.SIGKILL, -signal.SIGTERM), log
         killed += status != 0
         if status == 0:
             assert contents(victim) == expected
             shutil.rmtree(victim)
-    assert start(command, victim, cache).wait() == 0, victim.with_suffix(".log").read_text()
+    assert start(command, victim, world).wait() == 0, victim.with_suffix(".log").read_text()
     assert contents(victim) == expected
     print(f"{name}: killed {killed} times")
 
 
 def test_a_run_that_is_told_to_end_saves_its_round_and_goes_on_from_there(world, tmp_path):
-    command, workdir = [*commands(world)["train"], "--config.checkpoint_every=0"], tmp_path / "run"
-    process = start(command, workdir, tmp_path / "cache")
+    fields = ["--config.checkpoint_every=0", "--config.rounds=8"]
+    command, workdir = [*commands(world)["train"], *fields], tmp_path / "run"
+    process = start(command, workdir, world)
     for _ in changes(workdir, process):
         if (workdir / "metrics.jsonl").exists() and (workdir / "metrics.jsonl").read_text().count("\n") >= 2:
             process.send_signal(signal.SIGTERM)
@@ -152,5 +151,5 @@ def test_a_run_that_is_told_to_end_saves_its_round_and_goes_on_from_there(world,
     done = len((workdir / "metrics.jsonl").read_text().splitlines())
     assert f"stopped by SIGTERM after round {done} of 8, and saved" in workdir.with_suffix(".log").read_text()
     assert int(max((workdir / "checkpoints").glob("[0-9]*")).name) == done
-    assert start(command, workdir, tmp_path / "cache").wait() == 0
+    assert start(command, workdir, world).wait() == 0
     assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 8

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -45,7 +46,8 @@ def load_weights(folder: Path, config: BackboneConfig, abstract: Frozen) -> Froz
 
     Raises:
       InputError: no safetensors files, a file that is not one, or tensors that do not map. All tensors that are
-        missing, left over, of a wrong shape or not floating are named in the one error.
+        missing, left over, of a wrong shape or not floating are named in the one error. Or the first tensor that has a
+        number which is not finite in the dtype it is kept in.
     """
     folder = Path(folder)
     leaves: dict[str, Any] = traverse_util.flatten_dict(abstract, sep="/")
@@ -112,24 +114,31 @@ def _files(folder: Path, errors: list[str]) -> list[Path]:
     raise InputError(f"{folder}: no .safetensors file")
 
 
-def _open(files: list[Path], stack: ExitStack, errors: list[str]) -> dict[str, Any]:
+class Opened(NamedTuple):
+    """An open file."""
+
+    file: Path
+    tensors: Any  # `safetensors.safe_open`
+
+
+def _open(files: list[Path], stack: ExitStack, errors: list[str]) -> dict[str, Opened]:
     """Tensor name -> the open file that holds it."""
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, Opened] = {}
     for file in files:
         opened = stack.enter_context(open_tensors(file))
         for name in opened.keys():  # noqa: SIM118 (not a dict)
             if name in tensors:
                 errors.append(f"tensor {name} stands in two files")
-            tensors[name] = opened
+            tensors[name] = Opened(file, opened)
     return tensors
 
 
-def _mismatches(tensors: dict[str, Any], expected: dict[str, list[int]], config: BackboneConfig) -> Iterator[str]:
+def _mismatches(tensors: dict[str, Opened], expected: dict[str, list[int]], config: BackboneConfig) -> Iterator[str]:
     for name, shape in expected.items():
         if name not in tensors:
             yield f"tensor {name} {shape} is missing"
             continue
-        found = tensors[name].get_slice(name)
+        found = tensors[name].tensors.get_slice(name)
         if found.get_shape() != shape:
             yield f"tensor {name} has shape {found.get_shape()}, not {shape}"
         if found.get_dtype() not in FLOATING:
@@ -153,16 +162,19 @@ def _beside(kernel: str) -> str:
 
 
 def _load(
-    leaves: Sequence[jax.ShapeDtypeStruct], source: Source, tensors: dict[str, Any], config: BackboneConfig
+    leaves: Sequence[jax.ShapeDtypeStruct], source: Source, tensors: dict[str, Opened], config: BackboneConfig
 ) -> tuple[Array, ...]:
     """A leaf, or an int8 kernel and its scale."""
     place, dtype = leaves[0].sharding, leaves[0].dtype
 
     def read(name: str, place: NamedSharding | None) -> Array:
-        tensor = tensors[name].get_tensor(name)
+        tensor = tensors[name].tensors.get_tensor(name)
         if source.third is not None:
             thirds = tensor.reshape(config.heads, 3, config.head_width, *tensor.shape[1:])
             tensor = thirds[:, source.third].reshape(-1, *tensor.shape[1:])
+        kept = leaves[-1].dtype  # of int8 that of the scales, which are finite if their channels are
+        if not _finite(tensor, kept):
+            raise InputError(f"{tensors[name].file}: tensor {name} holds numbers that are not finite in {kept}")
         tensor = tensor.T if source.transposed else tensor
         return jnp.asarray(tensor) if place is None else hosts.placed(tensor, place)
 
@@ -174,6 +186,14 @@ def _load(
         stacked = _fill(stacked, read(name, layer_place), layer)
         jax.block_until_ready(stacked)  # otherwise tensors that are read wait in memory for their placing
     return _placed(stacked, leaves)
+
+
+def _finite(tensor: np.ndarray, dtype: jnp.dtype) -> bool:
+    """Whether all numbers are finite, and none is too large for `dtype`. No comparison holds of nan."""
+    if tensor.dtype == jnp.bfloat16:  # slow in NumPy; as integers, numbers of a sign have their order, inf and nan last
+        return bool(tensor.view(np.int16).max() < 0x7F80 and tensor.view(np.uint16).max() < 0xFF80)
+    largest = float(jnp.finfo(dtype).max)
+    return -largest <= float(tensor.min()) and float(tensor.max()) <= largest
 
 
 def _placed(values: tuple[Array, ...], leaves: Sequence[jax.ShapeDtypeStruct]) -> tuple[Array, ...]:

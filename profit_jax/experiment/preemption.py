@@ -22,6 +22,7 @@ class Preemption:
 
     def __init__(self):
         self._asked = False
+        self._seen = 0  # the last round that was asked about
 
     def __enter__(self) -> Self:
         self._listens = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
@@ -34,9 +35,13 @@ class Preemption:
             signal.signal(signal.SIGTERM, self._before)
 
     def asked(self, round: int) -> bool:
-        """Whether to save after this round and end. All processes ask after every round."""
+        """Whether to save after this round and end. All processes ask after the same rounds."""
         if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(round)
+            # The service names the round after the last that any process has asked about: one that a run which has
+            # been resumed since, or asks after every fifth round, would not ask about. So it is asked about each.
+            rounds = range(self._seen + 1, round + 1)
+            self._seen = round
+            return any(map(multihost_utils.reached_preemption_sync_point, rounds))
         return self._asked
 
     def _hear(self, number: int, frame: FrameType | None) -> None:

@@ -4,12 +4,14 @@
     then                            the round of all, whose state goes on
 
 Stages: the cohort's arrays, the client's own computation (named by the line of code at fault), what comes out of it.
+What is no algorithm, but a step of state and cohort too, is `checked` in the same way.
 """
 
 import dataclasses
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,9 +19,12 @@ import numpy as np
 from profit_jax import hosts
 from profit_jax.errors import InputError
 from profit_jax.federated.algorithm import Algorithm, Stats
-from profit_jax.typing import Cohort, Rows, Tree
+from profit_jax.typing import Cohort, Frozen, Rows, Tree
 
 _PACKAGES = ("profit_jax", "perfit_jax")
+
+State = TypeVar("State")
+Result = TypeVar("Result")
 
 
 class Debugged(Algorithm):
@@ -31,32 +36,63 @@ class Debugged(Algorithm):
         Raises:
           InputError: naming the round, the client and the stage.
         """
-        cohort, number = hosts.gathered(cohort), int(np.max(state.round)) + 1
-        vocabulary = jax.tree.leaves(jax.eval_shape(lambda: self.loss.frozen["embedding"]))[0].shape[0]
-        for lane, place in np.argwhere(cohort.client >= 0):
-            where = f"round {number}, client {cohort.client[lane, place]}"
-            one = only(cohort, int(lane), int(place))
-            if fault := in_cohort(one, int(lane), int(place), vocabulary):
-                raise InputError(f"{where}: the cohort's {fault}")
-            self._checked(state, one, where)
-        return self._checked(state, cohort, f"round {number}, all clients")
-
-    def _checked(self, state: Any, cohort: Cohort, where: str) -> tuple[Any, Stats]:
-        try:
-            with jax.disable_jit(), jax.debug_nans(True):
-                after, stats = self.step(self.loss.frozen, state, cohort)
-        except FloatingPointError as error:
-            raise InputError(f"{where}: not a number in {line_of(error)}") from None
-        if lost := int(np.max(stats.lost)):
-            raise InputError(f"{where}: the loss or the update of local step {lost} is infinite")
-        if fault := unlike(state, after):
-            raise InputError(f"{where}: the state's {fault}")
-        return after, stats
+        number = int(np.max(state.round)) + 1
+        return checked(self.step, self.loss.frozen, state, cohort, where=f"round {number}", fault=_lost)
 
 
 def debugged(algorithm: Algorithm) -> Debugged:
     """The algorithm, checked."""
     return Debugged(**{field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)})
+
+
+def _lost(stats: Stats) -> str:
+    lost = int(np.max(stats.lost))
+    return f"the loss or the update of local step {lost} is infinite" if lost else ""
+
+
+def checked(
+    step: Callable[[Frozen, State, Cohort], tuple[State, Result]],
+    frozen: Frozen,
+    state: State,
+    cohort: Cohort,
+    *,
+    where: str,
+    fault: Callable[[Result], str],
+    name: Callable[[int], int] = int,
+) -> tuple[State, Result]:
+    """`step(frozen, state, cohort)`, checked, after the same of each client alone.
+
+    Args:
+      step: state -> state of the same shapes, and what else comes out.
+      where: what an error says first.
+      fault: what is wrong with what else comes out, or nothing.
+      name: `cohort.client` -> the client's number.
+
+    Raises:
+      InputError: naming the client and the stage.
+    """
+    cohort = hosts.gathered(cohort)
+    vocabulary = jax.tree.leaves(jax.eval_shape(lambda: frozen["embedding"]))[0].shape[0]
+
+    def run(cohort: Cohort, where: str) -> tuple[State, Result]:
+        try:
+            with jax.disable_jit(), jax.debug_nans(True):
+                after, result = step(frozen, state, cohort)
+        except FloatingPointError as error:
+            raise InputError(f"{where}: not a number in {line_of(error)}") from None
+        if problem := fault(result):
+            raise InputError(f"{where}: {problem}")
+        if problem := unlike(state, after):
+            raise InputError(f"{where}: the state's {problem}")
+        return after, result
+
+    for lane, place in np.argwhere(cohort.client >= 0):
+        who = f"{where}, client {name(cohort.client[lane, place])}"
+        one = only(cohort, int(lane), int(place))
+        if problem := in_cohort(one, int(lane), int(place), vocabulary):
+            raise InputError(f"{who}: the cohort's {problem}")
+        run(one, who)
+    return run(cohort, f"{where}, all clients")
 
 
 def only(cohort: Cohort, lane: int, place: int) -> Cohort:

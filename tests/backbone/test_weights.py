@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import profit_jax as pj
 from profit_jax.backbone import Backbone
 from profit_jax.errors import InputError
 from tests.backbone.families import reference, saved
@@ -132,3 +133,36 @@ def test_unreadable_and_absent_files_are_named(tmp_path):
     file.unlink()
     with pytest.raises(InputError, match=r"no \.safetensors file"):
         Backbone.load(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [{}, {"dtype": "bfloat16"}, {"quantize": "int8"}, {"mesh": pj.mesh("model:2")}])
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight"])
+def test_a_tensor_that_is_not_finite_is_named_with_its_file(name, bad, kept, tmp_path):
+    reference("llama").save_pretrained(tmp_path, max_shard_size="20KB")
+    file = tmp_path / json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"][name]
+    tensors = load_file(file)
+    tensors[name][3, 5] = bad
+    save_file(tensors, file)
+    with pytest.raises(InputError) as error:
+        Backbone.load(tmp_path, **kept)
+    dtype = kept.get("dtype", "float32")
+    assert str(error.value) == f"{file}: tensor {name} holds numbers that are not finite in {dtype}"
+
+
+@pytest.mark.parametrize("bad", ["nan", "-nan", "inf", "-inf"])
+def test_a_tensor_of_bfloat16_that_is_not_finite_is_named(bad, tmp_path):
+    def change(tensors: dict):
+        tensors.update({name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()})
+        tensors["model.norm.weight"][3] = float(bad)
+
+    with pytest.raises(InputError, match=r"tensor model\.norm\.weight holds numbers that are not finite"):
+        Backbone.load(edited(saved(tmp_path), change))
+
+
+def test_a_number_too_large_for_the_dtype_it_is_kept_in_is_refused(tmp_path):
+    def change(tensors: dict):
+        tensors["model.norm.weight"] = torch.full((32,), 3.4e38)  # rounds up
+
+    with pytest.raises(InputError, match=r"tensor model\.norm\.weight holds numbers that are not finite in bfloat16"):
+        Backbone.load(edited(saved(tmp_path), change), dtype="bfloat16")

@@ -124,6 +124,7 @@ def test_a_file_of_weights(folder: Path, data: st.DataObject) -> None:
         for layer in range(CONFIG.layers):
             expected = tensor(content, f"model.layers.{layer}.mlp.up_proj.weight").T
             np.testing.assert_array_equal(found["blocks/mlp/up/kernel"][layer], expected)
+        assert all(np.isfinite(leaf).all() for leaf in found.values())
 
     with faults.spoilt(file, fault):
         law.holds(lambda: loaded(folder), folder, [folder], right)

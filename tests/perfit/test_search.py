@@ -304,12 +304,35 @@ def test_searches_that_cannot_be_are_refused(changes, problem):
         search(**changes)
 
 
-def test_a_client_whose_loss_is_not_finite_is_named():
-    """The letter z, which client 1 alone uses, has an embedding that is not a number."""
+def with_embedding_of_z(value: float) -> tuple[types.SimpleNamespace, worlds.MemoryClients]:
+    """A model in which the letter z is embedded as that number, and clients of whom client 1 alone uses it."""
     data = [list(CLIENTS[client]) for client in range(4)]
     data[1][0] = data[1][0]._replace(query="abz")
     frozen = plain.bigrams().frozen
-    table = frozen["embedding"].at[worlds.Letters().encode(["z"])[0]].set(jnp.nan)
+    table = frozen["embedding"].at[worlds.Letters().encode(["z"])[0]].set(value)
     broken = types.SimpleNamespace(frozen=frozen | {"embedding": table}, loss=plain.bigrams())
+    return broken, worlds.MemoryClients(data)
+
+
+def test_a_client_whose_loss_is_not_finite_is_named():
+    broken, clients = with_embedding_of_z(np.nan)
     with pytest.raises(InputError, match="client 1: the loss or its gradient is not finite"):
-        search(broken, clients=worlds.MemoryClients(data))
+        search(broken, clients=clients)
+
+
+@pytest.mark.parametrize(
+    ("value", "stage"),
+    [
+        (np.nan, r"not a number in \w+ \(profit_jax/federated/client\.py:\d+\)"),  # the loss itself is a test's
+        (1e30, "the gradient or an importance score is infinite"),  # squares are
+    ],
+)
+def test_debugging_a_search_names_the_epoch_the_client_and_the_stage(value, stage):
+    broken, clients = with_embedding_of_z(value)
+    with pytest.raises(InputError, match=f"^pruning epoch 1, client 1: {stage}"):
+        search(broken, clients=clients, metric="second", debug=True)
+
+
+def test_debugging_a_search_changes_no_mask():
+    plainly, checked = (search(metric="second", debug=debug) for debug in (False, True))
+    np.testing.assert_array_equal(checked.bitmaps, plainly.bitmaps)

@@ -1,10 +1,14 @@
-"""The round that `launch/bench.py` times: a random 24-million-parameter Llama, 8 clients, examples of 128 positions.
+"""What `launch/bench.py` times: a random 24-million-parameter Llama, 8 clients, examples of 128 positions.
 
     python launch/bench.py --config=configs/bench.py [--config.adapter=lora]
 
-About a minute on two CPU cores. With `model` and `data_dir` the round is one of a prepared partition instead.
+About a minute on two CPU cores. With `data_dir` the round is one of a prepared partition instead, with `data` one of
+instructions, read by the tokenizer of `model`, or, of random weights, by the one that `tokenizer` names.
 `configs/bench.py:llama2_7b` and `:palm_8b` have the shapes of large models (configs/shapes.py).
 """
+
+import itertools
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -16,7 +20,7 @@ def get_config(shape: str = "small") -> ConfigDict:
     adam = {"name": "adam", "learning_rate": 0.1, "adam": {"b1": 0.99, "b2": 0.999, "eps": 1e-8}}
     return ConfigDict(
         {
-            "measure": "round",  # round, aggregation
+            "measure": "round",  # round, evaluation, search, aggregation
             "model": "",  # a Hugging Face folder; empty: random weights of `shape`
             "shape": SHAPES[shape],
             "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
@@ -25,15 +29,19 @@ def get_config(shape: str = "small") -> ConfigDict:
             "adapter": "prompt",  # prompt, lora
             "prompt_length": 10,
             "lora_rank": 8,
-            "sparsity": (0.5,),  # from here on of aggregation alone
-            "clients": 100,
+            "sparsity": (0.5,),  # of aggregation alone, as is `dispatch`
             "dispatch": "selected",
-            "data_dir": "",  # empty: every example has `example_positions`, `example_labels` of them labelled
+            "clients": 100,
+            "tokenizer": "",  # the folder whose tokenizer a random model reads data with
+            "data_dir": "",  # a prepared partition's; empty, as is `data`: examples of one length
             "partition": "hhf",
-            "example_positions": 128,
-            "example_labels": 16,
+            "data": "",  # instructions, dealt evenly to `clients` clients: a known set, a file, or name:file
+            "example_positions": 128,  # of each example without data
+            "example_labels": 16,  # those of them that are asked for the target
             "max_query": 1024,
             "max_target": 128,
+            "questions": 64,  # that each client answers in an evaluation
+            "new_tokens": 10,  # of an answer, at most
             "clients_per_round": 8,
             "local_steps": 4,
             "batch_size": 8,
@@ -42,8 +50,45 @@ def get_config(shape: str = "small") -> ConfigDict:
             "rounds": 3,  # timed rounds after the first; 0: only plan
             "planned": 1,  # cohorts to plan at least, for the layout's numbers
             "seed": 0,
-            "row_widths": (128, 1280),
+            "row_widths": (64, 128, 192, 256, 384, 512, 768, 1280),
             "positions_per_flight": 2048,  # what runs out of a CPU's caches; an accelerator wants 16,384 or more
             "slack": 0.1,
         }
     )
+
+
+def suite(trained: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The rows of `launch/bench.py --suite`: name -> what it is measured against, and the fields that it sets.
+
+    Texts are read by the tokenizer of the folder `trained`, whose model is one of the three. Clients, and a server that
+    takes their mean change, use SGD, whose result does not turn rounding into steps, so that adapters can be compared.
+
+    Args:
+      trained: a small trained model's folder.
+    """
+    shared = {
+        "measure": "round",
+        "local_steps": 2,
+        "client_optimizer": {"name": "sgd", "learning_rate": 1e-4},
+        "server_optimizer": {"name": "sgd", "learning_rate": 1.0},
+    }
+    models = {
+        "24m": {"model": "", "shape": SHAPES["small"]},
+        "110m": {"model": "", "shape": SHAPES["llama_110m"]},
+        "trained": {"model": trained},
+    }
+    texts = {
+        "short": {"data": "", "max_query": 512, "max_target": 128},  # classes and short answers of the partition
+        "long": {"data_dir": "", "max_query": 512, "max_target": 384},  # responses of the instructions
+    }
+    clients = {1: 32, 8: 8, 32: 2}  # of a batch size: about as many examples in each round
+    rows = {}
+    for model, adapter, text, batch in itertools.product(models, ("prompt", "lora"), texts, clients):
+        sizes = {"batch_size": batch, "clients_per_round": clients[batch], "adapter": adapter}
+        rows[f"round/{model}/{adapter}/{text}/b{batch}"] = ("torch", shared | sizes | models[model] | texts[text])
+    large = {"shape": SHAPES["llama2_7b"], "clients": 20, "clients_per_round": 10}
+    return rows | {
+        "evaluation/trained": ("", {"measure": "evaluation", "model": trained, "clients_per_round": 8}),
+        "search/7b": ("", {"measure": "search"} | large),
+        "aggregation/7b": ("", {"measure": "aggregation"} | large),
+    }

@@ -14,6 +14,16 @@ SHAPES = {
         "vocabulary": 32_000,
         "tied_embeddings": False,
     },
+    "llama_110m": {
+        "width": 768,
+        "layers": 12,
+        "heads": 12,
+        "key_value_heads": 12,
+        "head_width": 64,
+        "mlp_width": 2048,
+        "vocabulary": 32_000,
+        "tied_embeddings": True,
+    },
     "llama2_7b": {
         "width": 4096,
         "layers": 32,

@@ -63,6 +63,7 @@ def measure(config: ConfigDict, seconds: Callable[[Callable[[], object]], float]
     pairs = [(seconds(aggregate_once), seconds(copy_once)) for _ in range(config.rounds)]
     moved = BYTES * int(owned[chosen].sum())
     taken, copied = (statistics.median(times) for times in zip(*pairs))
+    share = statistics.median(moved / t / (2 * COPIED / c) for t, c in pairs)
     return {
         "clients": clients,
         "clients_per_round": config.clients_per_round,
@@ -73,7 +74,9 @@ def measure(config: ConfigDict, seconds: Callable[[Callable[[], object]], float]
         "seconds": round(taken, 4),
         "aggregation_gb_per_second": round(moved / taken / 1e9, 2),
         "copy_gb_per_second": round(2 * COPIED / copied / 1e9, 2),
-        "share_of_copy_rate": round(statistics.median(moved / t / (2 * COPIED / c) for t, c in pairs), 3),
+        "share_of_copy_rate": round(share, 3),
+        "times_faster": {"copy": round(share, 3)},
+        "bound": f"scatter and gather, {moved / taken / 1e9:.1f} of {2 * COPIED / copied / 1e9:.1f} GB/s",
     }
 
 

@@ -15,6 +15,7 @@ with new prompts, so that no answer is known from the round before.
     positions                 of their prompts and tokens
     transformers_seconds      the same answers by `transformers`
     times_faster              transformers_seconds / (prefill_seconds + decode_seconds)
+    bound                     the parts' shares of an evaluation
     same_answers              the share of answers that are the same, token by token
 """
 
@@ -97,7 +98,15 @@ def measure(config: ConfigDict, seconds: Callable[[Callable[[], object]], float]
         "rouge_seconds": median(lambda parts: parts["rouge"]),
         "share_of_rouge": median(lambda parts: parts["rouge"] / parts["evaluation"]),
         "transformers_seconds": median(lambda parts: parts["transformers"]),
-        "times_faster": median(lambda parts: parts["transformers"] / parts["answers"]),
+        "times_faster": {"generate": median(lambda parts: parts["transformers"] / parts["answers"])},
+        "bound": ", ".join(
+            f"{median(share):.0%} in {name}"
+            for name, share in {
+                "prefill": lambda parts: parts["prefill"] / parts["evaluation"],
+                "decoding": lambda parts: (parts["answers"] - parts["prefill"]) / parts["evaluation"],
+                "ROUGE": lambda parts: parts["rouge"] / parts["evaluation"],
+            }.items()
+        ),
         "same_answers": round(min(same), 4),
     }
 

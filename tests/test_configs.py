@@ -16,7 +16,7 @@ from configs.profit import debug, paper, small, tiny
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = {
     "small": ("profit_train.py", "profit_personalize.py", "_parts.py"),
-    "bench": ("bench.py", "_bench_aggregation.py", "_parts.py"),
+    "bench": (*(file.name for file in (ROOT / "launch").glob("_bench_*.py")), "bench.py", "_parts.py"),
     "perfit": ("perfit_train.py", "_perfit.py", "_parts.py"),
 }
 
@@ -39,6 +39,14 @@ def test_every_field_is_read_by_a_launcher(name, config):
     text = "".join((ROOT / "launch" / file).read_text() for file in LAUNCHERS[name])
     unread = {field for field in fields(config) if field != "adam" and not re.search(rf"\.{field}\b", text)}
     assert not unread
+
+
+def test_rows_of_the_suite_set_fields_that_there_are():
+    rows = bench.suite("a folder")
+    rounds = {name: against for name, (against, _) in rows.items() if name.startswith("round/")}
+    assert len(rounds) == 3 * 2 * 2 * 3 and {*rounds.values()} == {"torch"} and len(rows) == len(rounds) + 3
+    for _, own in rows.values():
+        bench.get_config().lock().update(own)
 
 
 @pytest.mark.parametrize(

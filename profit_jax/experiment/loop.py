@@ -4,14 +4,14 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from profit_jax import hosts, trees
-from profit_jax.data.cohort import Batches, Layout, Plan, Planner
+from profit_jax.data.cohort import Batches, Layout, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
 from profit_jax.data.packing import Block
@@ -25,6 +25,8 @@ from profit_jax.federated.algorithm import Algorithm, Stats
 from profit_jax.federated.mesh import over_clients
 from profit_jax.progress import Progress
 from profit_jax.typing import Adapter, Tree
+
+Laid = TypeVar("Laid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,8 +209,8 @@ class Schedule:
         """Local steps in a round of the client that has most, of clients of these `sizes` `[n]`."""
         return self.local_epochs * -(-int(sizes.max()) // self.batch_size) if self.local_epochs else self.local_steps
 
-    def plan(self, planner: Planner, data: EncodedClients, round: int) -> Plan:
-        """The cohort of a round, laid out."""
+    def plan(self, planner: Callable[..., Laid], data: EncodedClients, round: int) -> Laid:
+        """What a `Planner` makes of a round's clients, their batches and their weights: the cohort, laid out."""
         if self.pooled:
             drawn = sampling.pooled(
                 self.seed,

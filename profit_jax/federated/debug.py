@@ -87,7 +87,7 @@ def checked(
         return after, result
 
     for lane, place in np.argwhere(cohort.client >= 0):
-        who = f"{where}, client {name(cohort.client[lane, place])}"
+        who = f"{where}, client {name(int(cohort.client[lane, place]))}"
         one = only(cohort, int(lane), int(place))
         if problem := in_cohort(one, int(lane), int(place), vocabulary):
             raise InputError(f"{who}: the cohort's {problem}")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -109,6 +110,7 @@ def run(main: Main) -> NoReturn:
 
     def guarded(argv: Sequence[str]) -> None:
         started = time.perf_counter()
+        keep_programs()
         try:
             if argv[1:]:
                 raise InputError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
@@ -131,6 +133,13 @@ def run(main: Main) -> NoReturn:
     app.call_after_init(_format_logs)
     app.run(guarded, flags_parser=_parse_flags)
     raise AssertionError("absl's run always exits")
+
+
+def keep_programs() -> None:
+    """Compiled programs are kept from one process to the next, where JAX_COMPILATION_CACHE_DIR does not say where."""
+    if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]  made at run time
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(caches) / "profit_jax" / "programs"))
 
 
 def arguments_of(name: str, **settings: object) -> list[str]:

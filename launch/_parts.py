@@ -7,12 +7,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import profit_jax as pj
-from profit_jax import optim
+from profit_jax import optim, trees
 from profit_jax.backbone import Rope
 from profit_jax.data.store import FederatedSNI
 from profit_jax.errors import InputError
+from profit_jax.experiment import with_flights
 from profit_jax.federated import Algorithm
 from profit_jax.federated.algorithm import LossFunction
+from profit_jax.typing import Adapter
 
 
 def backbone(config: ConfigDict, mesh: Mesh | None = None) -> pj.Backbone:
@@ -70,6 +72,24 @@ def layout(config: ConfigDict, lanes: int) -> pj.Layout:
         lanes=lanes,
         slack=config.slack,
     )
+
+
+def tried_layout(
+    config: ConfigDict, model: pj.Backbone, adapter: Adapter, clients: int, workdir: pj.Workdir
+) -> pj.Layout:
+    """The layout on the model's mesh; with `positions_per_flight` = 0 a trial on `clients` at once chooses their size.
+
+    Args:
+      config: the run's.
+      model: the backbone.
+      adapter: what a client trains, without client axis.
+      clients: of a round, in all lanes.
+      workdir: where the choice is kept.
+    """
+    own = layout(config, lanes(model.mesh))
+    if own.positions_per_flight:
+        return own
+    return with_flights(own, model.loss, trees.broadcast(adapter, -(-clients // own.lanes)), workdir)
 
 
 def rounds(config: ConfigDict) -> dict[str, Any]:

@@ -41,6 +41,7 @@ ROWS = flags.DEFINE_string("rows", "*", "With --suite: only the rows whose names
 def main(argv: Sequence[str]) -> None:
     """Measures one config, or one after another."""
     del argv
+    jax.config.update("jax_enable_compilation_cache", False)  # how long compiling takes is measured
     if SUITE.value:
         table(CONFIG.value, ROWS.value)
     else:

@@ -48,8 +48,11 @@ def main(argv: Sequence[str]) -> Done:
     train, test = _perfit.clients(config)
     model = _parts.backbone(config, mesh)
     start = started(config, model) if config.start else None
-    encoder, layout = _parts.encoder(config, model), _parts.layout(config, _parts.lanes(mesh))
+    encoder = _parts.encoder(config, model)
     workdir = pj.Workdir(WORKDIR.value, {"stage": "perfit", **config.to_dict()}, log)
+    searched = pf.expanded_rank(config.rank, tuple(config.sparsity)) if config.method == "perfit" else config.rank
+    lora = _perfit.lora(config, model, searched, "vanilla")
+    layout = _parts.tried_layout(config, model, lora, config.clients_per_round, workdir)
     shared = {"encoder": encoder, "layout": layout, "mesh": mesh}
     masks = modules(config, model, train, workdir, shared)
     algorithm, adapter = _perfit.method(config, model, masks, start)

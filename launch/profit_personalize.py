@@ -63,9 +63,10 @@ def main(argv: Sequence[str]) -> Done:
     if stage.start in ("no_prompt", "few_shot"):
         curve = baseline(config, log, model, data, clients, encoder)
     else:
+        prompt, records = start(config, model), workdir(config, log)
         curve = personalize(
             model,
-            start(config, model),
+            prompt,
             clients,
             optimizer=client_optimizer,
             epochs=stage.epochs,
@@ -75,9 +76,9 @@ def main(argv: Sequence[str]) -> Done:
             new_tokens=config.new_tokens,
             seed=stage.seed,
             encoder=encoder,
-            layout=_parts.layout(config, _parts.lanes(mesh)),
+            layout=_parts.tried_layout(config, model, prompt, len(clients.numbers), records),
             mesh=mesh,
-            workdir=workdir(config, log),
+            workdir=records,
             debug=DEBUG.value,
         )
     _parts.report_truncation(encoder)

@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> Done:
         data.train,
         local_steps=config.local_steps,
         encoder=encoder,
-        layout=_parts.layout(config, _parts.lanes(mesh)),
+        layout=_parts.tried_layout(config, model, prompt, config.clients_per_round, workdir),
         mesh=mesh,
         evaluate=evaluate,
         evaluate_every=config.validate_every,

@@ -1,6 +1,7 @@
 """The environment of every test: eight fake CPU devices, no network, one torch thread, no silent rank promotion."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import jax
 import pytest
+
+# Launchers in processes of their own find each other's programs; this process has read its settings already.
+_programs = tempfile.TemporaryDirectory(prefix="programs")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

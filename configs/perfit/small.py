@@ -90,7 +90,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
             "row_widths": (112,),
-            "positions_per_flight": 1792,
+            "positions_per_flight": 1792,  # 0: what a trial finds
             "slack": 0.5,
             "clients_at_once": 20,
         }

@@ -135,7 +135,7 @@ def base() -> ConfigDict:
             "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
             "row_widths": (160,),
-            "positions_per_flight": 2048,
+            "positions_per_flight": 2048,  # 0: what a trial finds
             "slack": 0.5,
             "personalize": {
                 "start": "",  # a workdir, a PEFT folder, or random_gaussian, random_word, no_prompt, few_shot

@@ -14,7 +14,6 @@ from profit_jax.adapters import lora, soft_prompt
 from profit_jax.data.cohort import Batches, Planner
 from profit_jax.data.encode import Encoded
 from profit_jax.errors import InputError
-from profit_jax.experiment.loop import prompt_rows
 from profit_jax.typing import Adapter
 from tests.backbone.families import tiny
 
@@ -57,7 +56,7 @@ def adapter(name: str) -> Adapter:
 
 def ours(start: Adapter, batches: Sequence[Batches], config: ConfigDict) -> Adapter:
     """Two rounds."""
-    planner = Planner(pj.Layout(row_widths=(32, 64)), prompt_rows=prompt_rows(start))
+    planner = Planner(pj.Layout(row_widths=(32, 64)))
     plan = planner(range(len(batches)), batches.__getitem__)
     rounds = _bench_round.Rounds(_bench_round.algorithm(config, tiny()), start, plan.cohort)
     rounds()

@@ -43,11 +43,11 @@ def metadata(wheel) -> Message:
 
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel):
-    """The embedded model, the page of a report and the configs among them; recipes for clusters are for a checkout."""
+    """The embedded model, the page of a report and the configs too; recipes for clusters and notebooks are elsewhere."""
     with zipfile.ZipFile(wheel) as archive:
         held = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
     files = [file for name in PACKAGES for file in (ROOT / name).rglob("*") if file.is_file()]
-    kept = [file for file in files if {"__pycache__", "cluster"}.isdisjoint(file.parts)]
+    kept = [file for file in files if {"__pycache__", "cluster", "colab"}.isdisjoint(file.parts)]
     assert sorted(held) == sorted(file.relative_to(ROOT).as_posix() for file in kept)
     assert all(held[file.relative_to(ROOT).as_posix()] == file.read_bytes() for file in kept)
 

@@ -74,7 +74,10 @@ def _same(filename: str, config: str) -> bool:
 
 def _unknown_field(config: str, argv: Sequence[str]) -> str | None:
     """The first `--config.field` that the config does not have, and the one that may be meant."""
-    read = runpy.run_path(file_of(config))["get_config"](*config.split(":", 1)[1:])
+    create = runpy.run_path(file_of(config)).get("get_config")
+    if not callable(create):
+        return f"--config: {file_of(config)} has no function get_config"
+    read = create(*config.split(":", 1)[1:])
     overrides = [re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in argv]
     for field in (override[1] for override in overrides if override):
         if isinstance(read, ConfigDict) and not _fields.has(read, field):

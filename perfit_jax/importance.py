@@ -66,7 +66,7 @@ def _largest_held(numbers: Array, keep: Array, *, bits: int) -> Array:
     """The largest uint32 below `2 ** bits` that `keep` of the numbers reach: the keep-th largest of them."""
 
     def with_next_bit(i: Array, held: Array) -> Array:
-        trial = held | jnp.left_shift(jnp.uint32(1), (bits - 1 - i).astype(jnp.uint32))
+        trial = held | jnp.left_shift(jnp.uint32(1), jnp.asarray(bits - 1 - i, jnp.uint32))
         return jnp.where(jnp.sum(numbers >= trial, dtype=jnp.int32) >= keep, trial, held)
 
     return lax.fori_loop(0, bits, with_next_bit, jnp.uint32(0))

@@ -63,7 +63,7 @@ class Servers:
 
     def _new(self) -> subprocess.Popen[bytes]:
         server = subprocess.Popen(
-            [sys.executable, "launch/_forks.py"],
+            [sys.executable, "-m", "launch._forks"],
             cwd=ROOT,
             env=os.environ | dict(self.environment),
             bufsize=0,  # `select` sees what has come
@@ -77,6 +77,7 @@ _servers = functools.cache(Servers)
 
 
 def start(arguments: Sequence[str], log: Path, environment: dict[str, str]) -> Launcher:
-    """Runs `python ARGUMENTS` in the root of the project; what it says is added to the log."""
+    """Runs `python launch/NAME.py …` in the root of the project; what it says is added to the log."""
     log.touch()
-    return _servers(tuple(sorted(environment.items()))).start(arguments, log)
+    module = ["-m", f"launch.{Path(arguments[0]).stem}"]
+    return _servers(tuple(sorted(environment.items()))).start([*module, *arguments[1:]], log)

@@ -314,7 +314,7 @@ def test_positions_computed_per_real_position_on_real_lengths(real_data, stories
     assert done.returncode == 0, done.stderr
     sizes = ["--config.clients_per_round=32", "--config.local_steps=16", "--config.batch_size=32"]
     for partition in ("hhf", "mhf", "lhf"):
-        for lanes, most in ((1, 1.45), (4, 1.7)):
+        for lanes, most, widths in ((1, 1.45, "(128, 256, 512, 1280)"), (4, 1.7, "(128, 1280)")):
             done = launch(
                 "bench",
                 "--config=configs/bench.py",
@@ -322,6 +322,7 @@ def test_positions_computed_per_real_position_on_real_lengths(real_data, stories
                 f"--config.data_dir={tmp_path}",
                 f"--config.partition={partition}",
                 f"--mesh=clients:{lanes}",
+                f"--config.row_widths={widths}",
                 "--config.rounds=0",
                 *sizes,
             )

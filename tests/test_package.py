@@ -43,7 +43,7 @@ def metadata(wheel) -> Message:
 
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel):
-    """The embedded model, the page of a report and the configs too; recipes for clusters and notebooks are elsewhere."""
+    """The embedded model, the page of a report and the configs too; recipes for clusters and notebooks are not."""
     with zipfile.ZipFile(wheel) as archive:
         held = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
     files = [file for name in PACKAGES for file in (ROOT / name).rglob("*") if file.is_file()]

@@ -71,7 +71,7 @@ class Workdir:
             return
         with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
-        if new := points(name, rows):
+        if self._writers and (new := points(name, rows)):
             for writer in self._writers:
                 writer.add(new)
 

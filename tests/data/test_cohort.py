@@ -134,7 +134,7 @@ def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
 
 
 def test_an_example_longer_than_the_widest_row_is_refused():
-    with pytest.raises(InputError, match="takes 66 positions, more than the widest row, 64"):
+    with pytest.raises(InputError, match="takes 65 positions, more than the widest row, 64"):
         Planner(Layout((16, 64)))([0], [[[example(61, 5, 1)]]].__getitem__)
 
 

@@ -23,6 +23,9 @@ class LeastSquares:
 
     frozen: dict = {}  # noqa: RUF012
 
+    def read(self, frozen, adapters):
+        return adapters
+
     def __call__(self, frozen, adapters, rows):
         residual = jnp.einsum("rd,rd->r", rows["x"], adapters["theta"][rows["client"]]) - rows["y"]
         clients = adapters["theta"].shape[0]

@@ -51,7 +51,7 @@ def file_of(config: str) -> str:
 def _raised_in(config: str, error: Exception) -> str | None:
     """The line of the config file that raised, and what; nothing if none did."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}: {error.msg}"
+        return f"{error.filename or file_of(config)}:{error.lineno or 1}: {error.msg}"
     for each in _chain(error):
         lines = [frame.lineno for frame in traceback.extract_tb(each.__traceback__) if _same(frame.filename, config)]
         if lines and isinstance(each, InputError):  # what stands behind the file's name is at fault, not the file

@@ -238,7 +238,8 @@ def test_the_last_lines_say_what_is_written_and_the_next_command_as_this_one_was
     assert written == "written: run: checkpoints/, config.json, metrics.jsonl"
     assert following.startswith("next: ") and shlex.split(following.removeprefix("next: ")) == [
         "python",
-        "launch/other.py",
+        "-m",
+        "launch.other",
         "--config=config.py",
         *fields,
         "--mesh=clients:1",

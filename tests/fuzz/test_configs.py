@@ -69,7 +69,7 @@ def test_a_config_file(folder: Path, fault: bytes | str) -> None:
 
     file = folder / "config.py"
     with faults.spoilt(file, fault):
-        law.holds(lambda: parsed(folder), folder, ["--config"], right)
+        law.holds(lambda: parsed(folder), folder, ["--config", file], right)
 
 
 @law.cases

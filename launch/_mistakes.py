@@ -1,11 +1,11 @@
 """What to say, in one line, of a command whose flags or config cannot be read."""
 
 import itertools
+import os
 import re
 import runpy
 import traceback
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -69,7 +69,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _same(filename: str, config: str) -> bool:
-    return Path(filename).resolve() == Path(file_of(config)).resolve()
+    return os.path.realpath(filename) == os.path.realpath(file_of(config))
 
 
 def _unknown_field(config: str, argv: Sequence[str]) -> str | None:

@@ -4,11 +4,12 @@ from profit_jax.experiment.checkpoint import Checkpoints, read_adapter, read_che
 from profit_jax.experiment.loop import Evaluation, Result, train
 from profit_jax.experiment.record import Workdir
 from profit_jax.experiment.trial import with_flights
-from profit_jax.experiment.writers import TensorBoard, WandB, Writer
+from profit_jax.experiment.writers import Point, TensorBoard, WandB, Writer
 
 __all__ = [
     "Checkpoints",
     "Evaluation",
+    "Point",
     "Result",
     "TensorBoard",
     "WandB",

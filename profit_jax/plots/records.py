@@ -60,7 +60,7 @@ class Run:
     rounds: Sequence[Record] = ()  # stage 1, by round
     clients: Sequence[Record] = ()  # stage 2, by client and evaluation point
     perplexities: Sequence[Record] = ()  # PerFIT, by round and client; round 0 is before training
-    seeds: tuple["Run", ...] = ()  # of a mean over seeds, the run of each
+    seeds: Sequence["Run"] = ()  # of a mean over seeds, the run of each
 
     @property
     def perfit(self) -> bool:

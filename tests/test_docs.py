@@ -35,7 +35,6 @@ PACKAGES = (
     "perfit_jax",
 )
 
-NOTEBOOKS = ("profit_in_ten_minutes", "perfit_in_ten_minutes", "bring_your_own")
 # What pages may name before it is there.
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
 ROOTS = "configs|docs|launch|perfit_jax|profit_jax|tests"

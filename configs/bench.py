@@ -50,7 +50,8 @@ def get_config(shape: str = "small") -> ConfigDict:
             "rounds": 3,  # timed rounds after the first; 0: only plan
             "planned": 1,  # cohorts to plan at least, for the layout's numbers
             "seed": 0,
-            "row_widths": (64, 128, 192, 256, 384, 512, 768, 1280),
+            "row_width": 64,
+            "spans": (2, 3, 4, 6, 8, 12, 20),
             "positions_per_flight": 2048,  # what runs out of a CPU's caches; an accelerator wants 16,384 or more
             "slack": 0.1,
         }

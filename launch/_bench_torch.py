@@ -88,7 +88,7 @@ def measure(config: ConfigDict) -> dict[str, Any]:
     median, rate = in_turns(sides, config.rounds)
     compiling, possible = first["ours"] - median["ours"], rate * median["ours"]
     needed = model_flops(made.model.config, plan) / possible
-    computed = arithmetic(algorithm, ours.state, plan.cohort, np.asarray(plan.cohort.flights).sum(0)).flops / possible
+    computed = arithmetic(algorithm, ours.state, plan.cohort).flops / possible
     rows = config.prompt_length if config.adapter == "prompt" else 0
     waste = padded_positions(batches, rows) / plan.real_positions
     return {

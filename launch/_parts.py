@@ -67,7 +67,8 @@ def shape(fields: ConfigDict | dict[str, Any]) -> pj.BackboneConfig:
 def layout(config: ConfigDict, lanes: int) -> pj.Layout:
     """The layout of cohorts, on so many lanes."""
     return pj.Layout(
-        row_widths=tuple(config.row_widths),
+        row_width=config.row_width,
+        spans=tuple(config.spans),
         positions_per_flight=config.positions_per_flight,
         lanes=lanes,
         slack=config.slack,

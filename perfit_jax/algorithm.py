@@ -91,7 +91,7 @@ def perfit(
                 fresh,
                 batches,
                 counts,
-                cohort.flights,
+                cohort.chunks,
                 rate=rate,
                 expand=lambda values: space.expand(values, indices),
             )

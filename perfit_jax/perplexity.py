@@ -69,9 +69,10 @@ class Perplexity:
         def nll(frozen: Frozen, state: Any, cohort: Cohort) -> Array:
             def lane(client: Array, batch: Batch) -> Array:
                 adapters = algorithm.adapters(state, client)
-                return losses(algorithm.loss, frozen, adapters, batch, cohort.flights[0])
+                return losses(algorithm.loss, frozen, adapters, batch, chunks)
 
             first = jax.tree.map(lambda leaf: leaf[:, 0], cohort.batches)
+            chunks = jax.tree.map(lambda leaf: leaf[0], cohort.chunks)
             return jax.vmap(lane, spmd_axis_name="clients")(cohort.client, first)
 
         self.compiled = jax.jit(nll)

@@ -178,7 +178,7 @@ def pruning(loss: LossFunction, space: Space, metric: Metric, scope: Scope) -> C
         def lane(masks: Array, batches: Batch, counts: Array, keep: Array) -> tuple[Array, Array]:
             own = jnp.where(masks, theta[None], 0)
             taken = moments(
-                loss, frozen, space.unflatten(own), batches, counts, cohort.flights, square=metric != "first"
+                loss, frozen, space.unflatten(own), batches, counts, cohort.chunks, square=metric != "first"
             )
             fisher = None if taken.square is None else space.flatten(taken.square)
             scores = importance(metric, own, space.flatten(taken.gradient), fisher)

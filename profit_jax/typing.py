@@ -2,7 +2,8 @@
 
     C  clients side by side in one lane          S  local steps of a round
     B  examples in a client's local step         R  packed rows of one flight
-    T  positions in a row                        N  labelled positions of one flight
+    T  positions in a row
+    J  chunks of labels in a flight              N  labels of a chunk
     K  rows of the soft prompt                   D  width of the residual stream
     L  layers                                    V  vocabulary
     H  query heads, G key-value heads, E width of a head, F width of the MLP
@@ -12,6 +13,7 @@
 Shapes are written in this order wherever an array appears: `[M, S, Q, R, T]`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -26,28 +28,36 @@ Adapter = Mapping[
 Frozen = Mapping[str, Any]  # the backbone's weights
 
 
-class Rows(NamedTuple):
-    """Packed rows: whole examples of one client side by side, and the labels they carry.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Packed rows: a client's texts one after another, running on from one row into the next, and their labels.
 
-    `client[r]` says whose row it is; attention is causal within a segment, and reaches the client's soft prompt, which
-    stands before each. Labels are one flat list: label n asks the hidden state at flat position
-    `label_at[n] = r * T + t` for token `label_token[n]`. `label_weight` is 0 on padding, and otherwise such that a
-    client's loss is the weighted sum of its labels' negative log-likelihoods.
+    `client[r]` says whose row it is; attention is causal within a segment, which reaches over at most `span` rows, and
+    sees the client's soft prompt, which stands before each. Label n of chunk j asks the hidden state at flat position
+    `label_at[j, n] = r * T + t` for token `label_token[j, n]`, each position once. `label_weight` is 0 on padding, and
+    otherwise such that a client's loss is the weighted sum of its labels' negative log-likelihoods.
     """
 
     tokens: Array  # [R, T] int32
-    segments: Array  # [R, T] int32, 0 = padding
+    segments: Array  # [R, T] int32, number of the text in the flight, 0 = padding
     positions: Array  # [R, T] int32, position inside the segment
     client: Array  # [R] int32
-    label_at: Array  # [N] int32
-    label_token: Array  # [N] int32
-    label_weight: Array  # [N] float32
+    label_at: Array  # [J, N] int32
+    label_token: Array  # [J, N] int32
+    label_weight: Array  # [J, N] float32
+    chunks: Array | int | None = None  # [] int32: chunks of labels to compute, the first; None: all of them
+    span: int = dataclasses.field(default=1, metadata={"static": True})
 
 
 Batch = tuple[Rows, ...]
-"""The rows of one local step: a block for each row width in use, each `[Q, ...]`, its rows dealt to flights.
+"""The rows of one local step: a block for each span in use, each `[Q, ...]`, its texts dealt to flights.
 
-Q is room; how many flights are in use is said by `Cohort.flights`, and only those are computed."""
+Q is room; which flights are in use is said by `Cohort.chunks`, and only those are computed."""
+
+
+Chunks = tuple[Array, ...]
+"""Of each block, the chunks of labels in each flight, `[..., Q]` int32: 0 = it is not in use, nor those behind."""
 
 
 class Queries(NamedTuple):
@@ -64,6 +74,6 @@ class Cohort(NamedTuple):
     batches: Batch  # leaves [M, S, Q, ...]; before they are placed, of this process's lanes
     counts: Array  # [M, S, C] float32: examples (or target tokens) that the client's loss of the step is a mean over;
     # 0 = the step does not exist for it
-    flights: Array  # [S, blocks] int32: flights in use of each block in the step, the same in all lanes
+    chunks: Chunks  # [S, Q]: of the lane that has most, and so the same in all
     weight: Array  # [M, C] float32: the client's weight in the aggregate, 0 = an empty place
     client: Array  # [M, C] int32: the client's number in its data set, -1 = an empty place

@@ -103,11 +103,12 @@ def test_along_model_every_flight_and_prompt_sums_the_residual_stream_and_gather
     along = [each for each in found[1].exchanges if each.axes == ("model",)]
     assert [each.kind for each in along] == ["all-reduce"]
     plan = planned(4)
-    [block] = plan.shape
     steps, clients = 2, 2  # of a lane
-    stream = 4 * D * (int(plan.cohort.flights.sum()) * block.rows * block.width + steps * clients * K)
+    stream = 4 * D * (plan.computed_positions // 4 + steps * clients * K)
+    [rows], [chunks] = plan.cohort.batches, plan.cohort.chunks
+    labels = 4 * (D + 3) * int(chunks.sum()) * rows.label_at.shape[-1]  # slopes; the largest logit, a sum, the token's
     # Behind o and down forward; before q, k, v and before gate and up backward, each of these products by itself.
-    assert 4 * L * stream <= along[0].bytes <= 8 * L * stream
+    assert 4 * L * stream <= along[0].bytes <= 8 * L * stream + labels
 
 
 def test_a_personal_state_is_divided_among_clients_and_planned_without_values():
@@ -137,10 +138,10 @@ def test_the_planned_arithmetic_is_what_positions_cost_and_a_little_more(found):
     """4 N a position computed and 4 V D a label; then attention, the prompt's placing, and its gradient."""
     plan = planned(4)
     [block] = plan.shape
-    flights = int(plan.cohort.flights.sum())
-    positions, labels = flights * block.rows * block.width, flights * block.labels
+    [rows], [chunks] = plan.cohort.batches, plan.cohort.chunks
+    positions, labels = plan.computed_positions // 4, int(chunks.sum()) * rows.label_at.shape[-1]
     products = 4 * L * MATRICES * positions + 4 * V * D * labels
-    attention = 12 * L * H * E * block.width * positions
+    attention = 12 * L * H * E * block.span * rows.tokens.shape[-1] * positions
     assert 1 <= 2 * found[1].work.flops / (products + attention) < 1.1
 
 
@@ -155,9 +156,14 @@ def test_model_flops_count_positions_and_labels_that_exist():
 
 def test_exchanges_run_as_often_as_their_loops():
     layers = Collective("all-reduce", ("model",), bytes=10, loops=(2, None, 5))
+    labels = Collective("all-gather", ("model",), bytes=1, loops=(2, None, None))
     once = Collective("all-reduce", ("clients",), bytes=7)
-    found = exchanges([layers, layers, once], flights=3.5)
-    assert found == (Exchange("all-reduce", ("clients",), 1, 7), Exchange("all-reduce", ("model",), 70, 700))
+    found = exchanges([layers, layers, labels, once], 3.5, 4.0)
+    assert found == (
+        Exchange("all-gather", ("model",), 28, 28),
+        Exchange("all-reduce", ("clients",), 1, 7),
+        Exchange("all-reduce", ("model",), 70, 700),
+    )
 
 
 CHIP = Chip(memory=100, flops=50.0, bandwidth=20.0, link=2.0)

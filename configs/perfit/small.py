@@ -89,7 +89,8 @@ def get_config(setting: str = "") -> ConfigDict:
             "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
             "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
-            "row_widths": (112,),
+            "row_width": 32,
+            "spans": (4,),
             "positions_per_flight": 1792,  # 0: what a trial finds
             "slack": 0.5,
             "clients_at_once": 20,

@@ -13,7 +13,8 @@ def get_config(setting: str = "") -> ConfigDict:
             "rounds": 8,
             "max_query": 64,
             "max_target": 24,
-            "row_widths": (112,),
+            "row_width": 32,
+            "spans": (3,),
             "validate_every": 4,
             "validation_examples": 64,
         }
@@ -29,5 +30,4 @@ def get_config(setting: str = "") -> ConfigDict:
         }
     )
     rates = small.PERSONALIZATION | {"high": 0.3}
-    settings = {name: fields for name, fields in small.SETTINGS.items() if name != "length20"}  # rows are wide enough
-    return small.named(config, setting, small.TRAINING, rates, settings)
+    return small.named(config, setting, small.TRAINING, rates, small.SETTINGS)

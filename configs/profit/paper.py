@@ -79,7 +79,8 @@ def get_config(setting: str = "") -> ConfigDict:
             "checkpoint_every": 10,
             "dtype": "bfloat16",
             "remat": True,
-            "row_widths": (256, 1280),
+            "row_width": 128,
+            "spans": (2, 9),
             "positions_per_flight": 16_384,
             "slack": 0.1,
         }

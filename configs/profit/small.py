@@ -67,7 +67,6 @@ SETTINGS = {
     "few,high": {"personalize.epochs": 22, "personalize.evaluate_every": 4},
     "few,low": {"personalize.epochs": 12, "personalize.evaluate_every": 3},
     "l2": {"personalize.l2": 0.1},
-    "length20": {"row_widths": (176,)},
 }
 
 
@@ -134,7 +133,8 @@ def base() -> ConfigDict:
             "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
             "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
-            "row_widths": (160,),
+            "row_width": 32,
+            "spans": (5,),
             "positions_per_flight": 2048,  # 0: what a trial finds
             "slack": 0.5,
             "personalize": {

@@ -28,7 +28,6 @@ SETTINGS = {
     "few,high": {"personalize.epochs": 15, "personalize.evaluate_every": 3},
     "few,low": {"personalize.epochs": 12, "personalize.evaluate_every": 3},
     "l2": {"personalize.l2": 0.1},
-    "length20": {"row_widths": (96,)},
     "validation": {"personalize.clients": 4, "personalize.evaluate_every": 5},  # a search asks for the last point
 }
 # Rates that searches try, names -> field -> rates: the above and, in stage 1, all that the paper's Table 2 holds.
@@ -51,7 +50,8 @@ def get_config(setting: str = "") -> ConfigDict:
             "batch_size": 4,
             "max_query": 56,
             "max_target": 20,
-            "row_widths": (88,),
+            "row_width": 32,
+            "spans": (3,),
             "validate_every": 8,
             "validation_examples": 464,
             "checkpoint_every": 16,

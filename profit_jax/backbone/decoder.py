@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 from profit_jax.backbone.config import BackboneConfig, Reach
-from profit_jax.backbone.layers import Block, KeysValues, Linear, Norm, capped, rotation
+from profit_jax.backbone.layers import Block, KeysValues, Linear, Norm, capped, over_span, rotation
 from profit_jax.typing import Adapter, Array
 
 
@@ -59,12 +59,13 @@ class Decoder(nnx.Module):
         self,
         x: Array,  # [R, T, D]
         positions: Array,  # [R, T], counted from the end of the prompt
-        visible: Array,  # [R, T, S] bool; a prompt is seen by all
+        visible: Array,  # [R, T, S] bool, S last of all the rows of the span; a prompt is seen by all
         client: Array,  # [R]
         adapters: Adapter = MappingProxyType({}),  # as `read` leaves them: leaves [C, L, ...]
         past: tuple[KeysValues, ...] = (),  # leaves [L, R, G, ., E]
-        past_positions: Array | None = None,  # [R, S - T], where the keys in `past` stand
+        past_positions: Array | None = None,  # [R, S - span T], where the keys in `past` stand
         remat: bool = False,
+        span: int = 1,  # rows that a row looks at, the last of which is its own
     ) -> tuple[Array, KeysValues]:
         """Runs all blocks; returns hidden states before the last norm and every layer's own keys and values."""
         block, weights = nnx.split(self.blocks)
@@ -73,7 +74,7 @@ class Decoder(nnx.Module):
         positions, visible = positions + ahead, jnp.pad(visible, ((0, 0), (0, 0), (ahead, 0)), constant_values=True)
         before = [jnp.broadcast_to(jnp.arange(ahead), (x.shape[0], ahead))]
         before += [] if past_positions is None else [past_positions + ahead]
-        keys_at = jnp.concatenate([*before, positions], axis=1)
+        keys_at = jnp.concatenate([*before, over_span(positions, span, axis=1)], axis=1)
         reach = self.config.reach
         kinds = list(dict.fromkeys(reach))
 
@@ -94,7 +95,7 @@ class Decoder(nnx.Module):
             turn, seen = (
                 sights[0] if which is None else jax.tree.map(lambda *kinds: lax.select_n(which, *kinds), *sights)
             )
-            return nnx.merge(block, weights)(x, turn, seen, rows.get("lora", {}), past)
+            return nnx.merge(block, weights)(x, turn, seen, rows.get("lora", {}), past, span)
 
         return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past, which))
 
@@ -134,10 +135,11 @@ def _along(flags: Array, values: Array) -> Array:
 of_rows.defvjp(_of_rows_forward, _of_rows_backward)
 
 
-def visible_within(segments: Array) -> Array:
-    """Causal attention within a segment: `[R, T]` -> `[R, T, T]` bool. Padding (segment 0) sees only padding."""
-    same = segments[:, :, None] == segments[:, None, :]
-    return same & jnp.tri(segments.shape[1], dtype=bool)[None]
+def visible_within(segments: Array, span: int = 1) -> Array:
+    """Causal attention within a segment: `[R, T]` -> `[R, T, span T]` bool. Padding (segment 0) sees only padding."""
+    length = segments.shape[1]
+    same = segments[:, :, None] == over_span(segments, span, axis=1)[:, None]
+    return same & jnp.tri(length, span * length, (span - 1) * length, dtype=bool)[None]
 
 
 def _distance(positions: Array, keys_at: Array) -> Array:

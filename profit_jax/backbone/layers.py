@@ -54,59 +54,81 @@ def adapted(linear: "Linear", x: Array, factors: Mapping[str, Array] | None) -> 
     return y + jnp.einsum("rtk,rko->rto", low, factors["b"].astype(x.dtype))
 
 
+def over_span(x: Array, span: int, axis: int) -> Array:
+    """The `span - 1` rows before each row, and itself, along an axis: `[R, ..., T, ...]` -> `[R, ..., span T, ...]`.
+
+    What stands before the first row is 0.
+    """
+    shifted = [jnp.pad(x, [(back, 0), *[(0, 0)] * (x.ndim - 1)])[: x.shape[0]] for back in range(span - 1, -1, -1)]
+    return jnp.concatenate(shifted, axis)
+
+
 def attend(
     queries: Array,
     parts: tuple[KeysValues, ...],
     visible: Array,
     scale: float,
     cap: float | None = None,
+    span: int = 1,
 ) -> Array:
     """`softmax(scale Q K^T) V` (Vaswani et al. 2017), keys and values in parts.
-
-    For one query the parts are never joined, since its scores are less than they; for many they are, since the scores
-    are more.
 
     Args:
       queries: `[R, H, T, E]`.
       parts: keys and values `[R, G, S_i, E]` each; query head h looks at key-value head h // (H / G).
-      visible: `[R, T, S_1 + S_2 + ...]` bool.
+      visible: `[R, T, S_1 + S_2 + ... + span T]` bool.
       scale: of the products.
       cap: of the scaled products, see `capped`.
+      span: rows of the last part that a row looks at, the last of which is its own; see `over_span`.
 
     Returns:
       `[R, H, T, E]`.
     """
     rows, heads, length, width = queries.shape
     groups = parts[0][0].shape[1]
-    if length > 1:
-        keys, values = (jnp.concatenate(part, axis=2) for part in zip(*parts))
-        parts = ((keys, values),)
     grouped = queries.reshape(rows, groups, heads // groups, length, width)
-    return _attend(grouped, parts, visible[:, None, None], scale, cap).reshape(queries.shape)
+    return _attend(grouped, parts, visible[:, None, None], scale, cap, span).reshape(queries.shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _attend(queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None) -> Array:
-    return _attend_forward(queries, parts, visible, scale, cap)[0]
+def _looked_at(parts: tuple[KeysValues, ...], span: int, queries: int) -> tuple[KeysValues, ...]:
+    """The parts with the last as rows look at it: of one query never joined, since its scores are less than they.
+
+    For many queries they are joined, since the scores are more.
+    """
+    *past, (keys, values) = parts
+    parts = (*past, (over_span(keys, span, axis=2), over_span(values, span, axis=2)))
+    if queries == 1:
+        return parts
+    keys, values = (jnp.concatenate(part, axis=2) for part in zip(*parts))
+    return ((keys, values),)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _attend(
+    queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None, span: int
+) -> Array:
+    return _attend_forward(queries, parts, visible, scale, cap, span)[0]
 
 
 def _attend_forward(
-    queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None
+    queries: Array, own: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None, span: int
 ) -> tuple[Array, tuple]:
+    parts = _looked_at(own, span, queries.shape[3])
     scores = jnp.where(visible, capped(_scores(queries, parts, scale), cap), jnp.finfo(jnp.float32).min)
     shares = jax.nn.softmax(scores).astype(queries.dtype)
     split = _split(shares, parts)
     summands = [jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, parts)]
     y = functools.reduce(jnp.add, summands)
-    return y, (queries, parts, shares, y)
+    return y, (queries, own, shares, y)
 
 
 def _attend_backward(
-    scale: float, cap: float | None, saved: tuple, dy: Array
+    scale: float, cap: float | None, span: int, saved: tuple, dy: Array
 ) -> tuple[Array, tuple[KeysValues, ...], None]:
     # With shares p = softmax(s): ds = p * (dp - sum(p * dp)), and that sum is y . dy (Dao et al. 2022): one pass over
-    # [T, S] less than what autodiff does.
-    queries, parts, shares, y = saved
+    # [T, S] less than what autodiff does. Keys and values are spread over rows again, rather than kept so.
+    queries, own, shares, y = saved
+    parts, gathered = jax.vjp(functools.partial(_looked_at, span=span, queries=queries.shape[3]), own)
     mean = jnp.einsum("rgqte,rgqte->rgqt", y, dy, preferred_element_type=jnp.float32)[..., None]
     dshares = _joined([jnp.einsum("rgqte,rgse->rgqts", dy, values) for _, values in parts])
     dscores = shares * (dshares - mean) * scale
@@ -118,7 +140,7 @@ def _attend_backward(
         dqueries += jnp.einsum("rgqts,rgse->rgqte", dscore, keys)
         dkeys = jnp.einsum("rgqts,rgqte->rgse", dscore, queries)
         dparts.append((dkeys, jnp.einsum("rgqts,rgqte->rgse", share, dy)))
-    return dqueries, tuple(dparts), None
+    return dqueries, *gathered(tuple(dparts)), None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
@@ -207,9 +229,10 @@ class Attention(nnx.Module):
         self,
         x: Array,  # [R, T, D]
         turn: tuple[Array, Array],
-        visible: Array,  # [R, T, S] bool; S counts `past` first, then x's own positions
+        visible: Array,  # [R, T, S] bool; S counts `past` first, then x's own positions in the rows of the span
         lora: LoraRows,
         past: tuple[KeysValues, ...] = (),
+        span: int = 1,
     ) -> tuple[Array, KeysValues]:
         """Returns the attended values `[R, T, D]` and x's own keys and values."""
 
@@ -219,7 +242,7 @@ class Attention(nnx.Module):
 
         own = rotate(normed(self.k_norm, heads("k")), *turn), heads("v")
         queries = rotate(normed(self.q_norm, heads("q")), *turn)
-        y = attend(queries, (*past, own), visible, self.scale, self.cap)
+        y = attend(queries, (*past, own), visible, self.scale, self.cap, span)
         y = jnp.swapaxes(y, 1, 2)
         return adapted(self.o, y.reshape(*y.shape[:2], -1), lora.get("o")), own
 
@@ -271,10 +294,11 @@ class Block(nnx.Module):
         visible: Array,
         lora: LoraRows,
         past: tuple[KeysValues, ...] = (),
+        span: int = 1,
     ) -> tuple[Array, KeysValues]:
         """`[R, T, D]` -> `[R, T, D]`, and the layer's keys and values."""
         read = normed(self.attention_norm, x)
-        attended, own = self.attention(read, turn, visible, lora, past)
+        attended, own = self.attention(read, turn, visible, lora, past, span)
         between = x + normed(self.attention_out_norm, attended)
         if self.mlp_norm is not None:  # otherwise the MLP reads what attention reads
             read = normed(self.mlp_norm, x if self.parallel else between)

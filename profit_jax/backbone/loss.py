@@ -2,17 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from profit_jax.backbone.decoder import Decoder, visible_within
 from profit_jax.backbone.tokenizer import Tokenizer
-from profit_jax.typing import Adapter, Array, Frozen, Rows, Tree
-
-_LOGITS_AT_ONCE = 2**25  # 128 MiB in float32
+from profit_jax.typing import Adapter, Array, Frozen, Rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,31 +36,51 @@ class Loss:
         model: Decoder = nnx.merge(self.graph, nnx.State(frozen))
         clients = jax.tree.leaves(adapters)[0].shape[0]
         adapters, x = model.read(adapters, remat=self.remat), model.embed_tokens(rows.tokens)
-        visible = visible_within(rows.segments)
-        hidden, _ = model(x, rows.positions, visible, rows.client, adapters, remat=self.remat)
-        length = hidden.shape[1]
-        labelled = hidden.reshape(-1, hidden.shape[-1])[rows.label_at]
-        nll = surprise(self.graph, frozen, labelled, rows.label_token)
-        owner = rows.client[rows.label_at // length]
-        return jax.ops.segment_sum(rows.label_weight * nll, owner, num_segments=clients)
+        visible = visible_within(rows.segments, rows.span)
+        hidden, _ = model(x, rows.positions, visible, rows.client, adapters, remat=self.remat, span=rows.span)
+        return surprise(self.graph, clients, frozen, hidden, rows)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def surprise(graph: nnx.GraphDef, frozen: Frozen, hidden: Array, tokens: Array) -> Array:
-    """`- log P(token)` of each label from its hidden state: `[N, D]` and `[N]` -> `[N]` float32.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def surprise(graph: nnx.GraphDef, clients: int, frozen: Frozen, hidden: Array, rows: Rows) -> Array:
+    """`- sum_n w_n log P(token_n)` over each client's labels, from hidden states `[R, T, D]`: `[C]` float32.
 
-    Logits exist for a chunk of labels at a time. Each chunk's gradient is computed beside its value, so that `[N, D]`
-    is all that the backward pass needs; there is none of the weights.
+    Logits exist for one chunk of labels at a time, and of chunks in use alone. Each chunk's gradient is computed beside
+    its value, so that a slope of the hidden states' shape is all that the backward pass needs.
     """
-    return _in_chunks(_nll, graph, frozen, hidden, tokens)
+    model: Decoder = nnx.merge(graph, nnx.State(frozen))
+    flat = hidden.reshape(-1, hidden.shape[-1])
+
+    def add(chunk: Array, losses: Array) -> Array:
+        at, token, weight = _labels(rows, chunk)
+        nll = jax.vmap(_nll, (0, None, 0))(flat[at], model, token)
+        return losses + _by_client(weight * nll, at, rows, clients)
+
+    return lax.fori_loop(0, _chunks(rows), add, jnp.zeros(clients))
 
 
-def _surprise_forward(graph: nnx.GraphDef, frozen: Frozen, hidden: Array, tokens: Array) -> tuple[Array, Array]:
-    return _in_chunks(jax.value_and_grad(_nll), graph, frozen, hidden, tokens)
+def _surprise_forward(
+    graph: nnx.GraphDef, clients: int, frozen: Frozen, hidden: Array, rows: Rows
+) -> tuple[Array, tuple[Array, Array]]:
+    model: Decoder = nnx.merge(graph, nnx.State(frozen))
+    flat = hidden.reshape(-1, hidden.shape[-1])
+
+    def add(chunk: Array, total: tuple[Array, jax.Array]) -> tuple[Array, jax.Array]:
+        losses, slope = total
+        at, token, weight = _labels(rows, chunk)
+        nll, own = jax.vmap(jax.value_and_grad(_nll), (0, None, 0))(flat[at], model, token)
+        slope = slope.at[at].add((weight[:, None] * own).astype(slope.dtype))
+        return losses + _by_client(weight * nll, at, rows, clients), slope
+
+    losses, slope = lax.fori_loop(0, _chunks(rows), add, (jnp.zeros(clients), jnp.zeros_like(flat)))
+    return losses, (slope.reshape(hidden.shape), rows.client)
 
 
-def _surprise_backward(graph: nnx.GraphDef, slope: Array, change: Array) -> tuple[None, Array, None]:
-    return None, (slope * change[:, None]).astype(slope.dtype), None
+def _surprise_backward(
+    graph: nnx.GraphDef, clients: int, saved: tuple[Array, Array], change: Array
+) -> tuple[None, Array, None]:
+    slope, client = saved
+    return None, (slope * change[client][:, None, None]).astype(slope.dtype), None
 
 
 surprise.defvjp(_surprise_forward, _surprise_backward)
@@ -75,10 +93,16 @@ def _nll(hidden: Array, model: Decoder, token: Array) -> Array:
     return jax.nn.logsumexp(logits) - jnp.sum(jnp.where(jnp.arange(len(logits)) == token, logits, 0))
 
 
-def _in_chunks(
-    work: Callable[[Array, Decoder, Array], Tree], graph: nnx.GraphDef, frozen: Frozen, hidden: Array, tokens: Array
-) -> Tree:
-    """`work(hidden, model, token)` of each label."""
-    model: Decoder = nnx.merge(graph, nnx.State(frozen))
-    size = max(1, min(len(tokens), _LOGITS_AT_ONCE // model.config.vocabulary))
-    return jax.lax.map(lambda label: work(label[0], model, label[1]), (hidden, tokens), batch_size=size)
+def _chunks(rows: Rows) -> Array | int:
+    return rows.label_at.shape[0] if rows.chunks is None else rows.chunks
+
+
+def _labels(rows: Rows, chunk: Array) -> list[Array]:
+    """Where a chunk's labels stand, their tokens and their weights, `[N]` each."""
+    every = rows.label_at, rows.label_token, rows.label_weight
+    return [lax.dynamic_index_in_dim(leaf, chunk, keepdims=False) for leaf in every]
+
+
+def _by_client(nll: Array, at: Array, rows: Rows, clients: int) -> Array:
+    """Sums labels' losses: `[N]` -> `[C]`."""
+    return jax.ops.segment_sum(nll, rows.client[at // rows.tokens.shape[1]], num_segments=clients)

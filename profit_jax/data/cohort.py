@@ -15,19 +15,17 @@ import numpy as np
 
 from profit_jax import hosts
 from profit_jax.data.dealing import (
-    UNBOUNDED,
     Content,
     Dealt,
-    PackedRow,
-    deal_rows,
+    chunks_used,
+    computed,
+    deal_all,
     deal_steps,
-    even_out,
-    flights_of,
-    flights_used,
-    positions,
+    room_for_labels,
+    rows_needed,
 )
 from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import Block, Row, Shape, deal, pack, round_up
+from profit_jax.data.packing import Block, Flight, Shape, Text, deal, needed, round_up
 from profit_jax.errors import InputError
 from profit_jax.typing import Cohort, Rows
 
@@ -39,22 +37,29 @@ Batches = Sequence[Sequence[Encoded]]
 class Layout:
     """How cohorts are laid out: none of these changes a result.
 
-    `row_widths` ascend, the last must hold the longest example; `positions_per_flight` bounds the positions whose
-    activations are in memory together, 0 leaves it to a trial (`experiment.with_flights`); `lanes` is the size of the
-    mesh axis `clients`; the ladder of shapes has steps of `1 + slack`: a finer one wastes fewer positions, a coarser
-    one compiles fewer programs.
+    Texts of a client run on from one row of `row_width` positions into the next, over at most `spans[-1]` rows; `spans`
+    ascend. A text is computed with others of as long a span: attention looks at so many rows, and each span in use is
+    compiled. `positions_per_flight` bounds the positions whose activations are in memory together, 0 leaves it to a
+    trial (`experiment.with_flights`); `lanes` is the size of the mesh axis `clients`; the ladder of shapes has steps of
+    `1 + slack`: a finer one wastes fewer positions, a coarser one compiles fewer programs.
     """
 
-    row_widths: tuple[int, ...] = (256, 1280)
+    row_width: int = 128
+    spans: tuple[int, ...] = (2, 10)
     positions_per_flight: int = 16_384
     lanes: int = 1
     slack: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.row_widths or list(self.row_widths) != sorted(set(self.row_widths)):
-            raise InputError(f"row_widths must ascend, not {self.row_widths}")
-        if self.positions_per_flight < 0 or self.lanes < 1 or self.slack < 0:
-            raise InputError("positions_per_flight and slack must not be negative, lanes positive")
+        if not self.spans or min(self.spans) < 1 or list(self.spans) != sorted(set(self.spans)):
+            raise InputError(f"spans must be positive and ascend, not {self.spans}")
+        if self.positions_per_flight < 0 or self.row_width < 1 or self.lanes < 1 or self.slack < 0:
+            raise InputError("positions_per_flight and slack must not be negative, row_width and lanes positive")
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest text that there is room for."""
+        return self.row_width * self.spans[-1]
 
 
 class Plan(NamedTuple):
@@ -117,8 +122,13 @@ class Planner:
         reader = [reader_of_lane[i % lanes] for i in range(len(clients))]
         batches = self._read(reader, read)
         steps = self._steps = max(self._steps, *map(len, batches))
-        packed = [[self._pack(batch) for batch in client] for client in batches]
-        costs = [[sum(row.width for row in rows) for rows in client] for client in packed]
+        costs = [[sum(map(needed, batch)) for batch in client] for client in batches]
+        if (
+            most := max((needed(e) for client in batches for batch in client for e in batch), default=0)
+        ) > self.layout.longest:
+            raise InputError(
+                f"an example takes {most} positions, more than {self.layout.spans[-1]} rows of {self.layout.row_width}"
+            )
         places = -(-len(clients) // lanes)
         lane_of = [0] * len(clients)
         for number, own_lanes in enumerate(self._readers.lanes):
@@ -130,35 +140,29 @@ class Planner:
         weight = np.zeros((lanes, places), np.float32)
         number = np.full((lanes, places), -1, np.int32)
         counts = np.zeros((lanes, steps, places), np.float32)
-        content: list[list[list[PackedRow]]] = [[[] for _ in range(steps)] for _ in range(lanes)]
+        content: Content = [[[] for _ in range(steps)] for _ in range(lanes)]
         taken = [0] * lanes
         for i, client in enumerate(clients):
             lane, place = lane_of[i], taken[lane_of[i]]
             taken[lane] += 1
             weight[lane, place] = 1 if weights is None else weights[i]
             number[lane, place] = client
-            for step, batch, rows in zip(step_of[i], batches[i], packed[i]):
+            for step, batch in zip(step_of[i], batches[i]):
                 count = len(batch) if self.reduction == "example" else sum(len(example.target) for example in batch)
                 counts[lane, step, place] = count
-                content[lane][step] += [
-                    PackedRow(row.width, place, 1 / max(1, count), [batch[member] for member in row.members])
-                    for row in rows
-                ]
+                content[lane][step] += [Text(place, 1 / max(1, count), example) for example in batch]
 
-        for same_step in zip(*content):
-            even_out(same_step, self.layout.row_widths)
-        shape = self._shape(content)
-        dealt = deal_rows(shape, content)
-        assert dealt is not None, "the shape was chosen so that it holds all rows"
-        own_lanes = self._readers.lanes[self._readers.own]
-        blocks = tuple(_fill(block, [part[lane] for lane in own_lanes]) for block, part in zip(shape, dealt))
-        flights = flights_used(dealt)
-        every = [example for client in batches for batch in client for example in batch]
+        shape, dealt = self._shape(content)
+        width, own_lanes = self.layout.row_width, self._readers.lanes[self._readers.own]
+        blocks = tuple(
+            _fill(block, width, [[step[of][lane] for step in dealt] for lane in own_lanes])
+            for of, block in enumerate(shape)
+        )
         return Plan(
-            Cohort(blocks, counts, flights, weight, number),
+            Cohort(blocks, counts, chunks_used(shape, dealt, width), weight, number),
             shape,
-            real_positions=sum(map(needed, every)),
-            computed_positions=positions(shape, flights) * lanes,
+            real_positions=sum(map(sum, costs)),
+            computed_positions=computed(shape, dealt, width) * lanes,
         )
 
     def _read(self, reader: Sequence[int], read: Callable[[int], Batches]) -> list[Batches]:
@@ -176,35 +180,35 @@ class Planner:
                     batches[i] = next(theirs)
         return batches
 
-    def _pack(self, batch: Sequence[Encoded]) -> list[Row]:
-        return pack([*map(needed, batch)], self.layout.row_widths)
+    def _shape(self, content: Content) -> tuple[Shape, list[Dealt]]:
+        """The cohort's rung of the ladder, and its texts dealt to it: a shape in use that wastes little, or its own.
 
-    def _shape(self, content: Content) -> Shape:
-        """The cohort's rung of the ladder: a shape in use that wastes little on it, or its own, rounded up.
-
-        Rows and labels of a flight are rounded up on a geometric ladder, so that a run meets few shapes; labels get
-        that much headroom more, because they are cheap and vary most. There is room for twice the flights, since only
-        those in use are computed.
+        Rows of a flight are rounded up on a geometric ladder, so that a run meets few shapes. There is room for more
+        flights than were needed, since only those in use are computed.
         """
-        ratio, own = 1 + self.layout.slack, []
+        layout, ratio, own, below = self.layout, 1 + self.layout.slack, [], 0
         cells = [cell for lane in content for cell in lane]
-        for width in sorted({row.width for cell in cells for row in cell}):
-            most = round_up(max(sum(row.width == width for row in cell) for cell in cells), ratio)
-            flights = -(-most // max(1, self.layout.positions_per_flight // width))
-            rows = -(-most // flights)
-            free = Block(width, flights, rows, labels=UNBOUNDED)
-            labels = max(sum(row.labels for row in flight) for cell in cells for flight in flights_of(cell, free) or ())
-            own.append(Block(width, 2 * flights, rows, round_up(math.ceil(ratio * labels), ratio)))
+        for span in layout.spans:
+            longest = span * layout.row_width
+            texts = [[text for text in cell if below < text.length <= longest] for cell in cells]
+            most = round_up(max(rows_needed(cell, layout.row_width, span) for cell in texts), ratio)
+            flights = -(-most // max(span, layout.positions_per_flight // layout.row_width))
+            if most:
+                own.append(Block(span, 2 * flights, max(span, -(-most // flights))))
+            below = longest
+        steps = [*zip(*content)]
+        dealt = deal_all(shape := tuple(own), steps, layout.row_width)
+        while dealt is None:  # flights that end before their last row take more of them
+            own = [block._replace(flights=2 * block.flights) for block in own]
+            dealt = deal_all(shape := tuple(own), steps, layout.row_width)
 
-        def cost(shape: Shape) -> float:
-            dealt = deal_rows(shape, content)
-            return math.inf if dealt is None else positions(shape, flights_used(dealt))
-
-        limit = ratio * cost(tuple(own))
-        close = [(paid, shape) for shape in self.shapes if (paid := cost(shape)) <= limit]
-        if not close:
-            self.shapes.append(tuple(own))
-        return min(close, default=(limit, tuple(own)))[1]
+        least = computed(shape, dealt, layout.row_width)
+        found = [(each, again) for each in self.shapes if (again := deal_all(each, steps, layout.row_width))]
+        costs = [computed(*each, layout.row_width) for each in found]
+        if costs and min(costs) <= ratio * least:
+            return found[costs.index(min(costs))]
+        self.shapes.append(shape)
+        return shape, dealt
 
 
 def lengths(batches: Sequence[Batches]) -> bytes:
@@ -232,62 +236,54 @@ def blanks(said: bytes) -> Iterator[Batches]:
         yield [[blank() for _ in range(size)] for size in itertools.islice(sizes, count)]
 
 
-def needed(example: Encoded) -> int:
-    """The positions of an example: the last target token is only asked for, never read, so it takes none."""
-    return len(example.query) + len(example.target) - 1
-
-
-def _fill(block: Block, dealt: Dealt) -> Rows:
-    """The block's arrays, `[M, S, Q, R, T]` and `[M, S, Q, N]`: one vectorized write for each array."""
-    lead = (len(dealt), len(dealt[0]), block.flights)
-    row_start, label_start = [], []  # of each example, in the flattened arrays
-    segment, in_row, scales, examples = [], [], [], []
+def _fill(block: Block, width: int, dealt: Sequence[Sequence[Sequence[Flight]]]) -> Rows:
+    """The block's arrays, `[M, S, Q, R, T]` and `[M, S, Q, J, N]`: one vectorized write for each array."""
+    lead, positions = (len(dealt), len(dealt[0]), block.flights), block.rows * width
+    labels = room_for_labels(positions)
+    row_start, label_start = [], []  # of each text, in the flattened arrays
+    segment, in_flight, texts = [], [], []
     client = np.zeros((*lead, block.rows), np.int32)
-    for m, lane in enumerate(dealt):
-        for s, cell in enumerate(lane):
-            for q, flight in enumerate(cell):
-                group = (m * lead[1] + s) * lead[2] + q
-                label = group * block.labels
-                for r, row in enumerate(flight):
-                    client[m, s, q, r] = row.place
-                    offset = 0
-                    for number, example in enumerate(row.examples):
-                        row_start.append((group * block.rows + r) * block.width + offset)
-                        in_row.append(r * block.width + offset)
-                        label_start.append(label)
-                        segment.append(number + 1)
-                        scales.append(row.scale)
-                        examples.append(example)
-                        offset += needed(example)
-                        label += len(example.target)
+    for m, s in np.ndindex(*lead[:2]):
+        for q, flight in enumerate(dealt[m][s]):
+            group, label = (m * lead[1] + s) * lead[2] + q, 0
+            places = flight.places()
+            client[m, s, q, : len(places)] = places
+            for number, (text, start) in enumerate(flight.placed(), start=1):
+                row_start.append(group * positions + start)
+                label_start.append(group * math.prod(labels) + label)
+                segment.append(number)
+                in_flight.append(start)
+                texts.append(text)
+                label += len(text.example.target)
 
-    queries = np.array([len(example.query) for example in examples], np.int64)
-    targets = np.array([len(example.target) for example in examples], np.int64)
+    queries = np.array([len(text.example.query) for text in texts], np.int64)
+    targets = np.array([len(text.example.target) for text in texts], np.int64)
     position = _counting(queries + targets - 1)
     where = np.repeat(np.array(row_start, np.int64), queries + targets - 1) + position
     ordinal = _counting(targets)
     label_where = np.repeat(np.array(label_start, np.int64), targets) + ordinal
     # Label j is asked of the position that has read the query and j target tokens.
-    asked = np.repeat(np.array(in_row, np.int64) + queries - 1, targets) + ordinal
+    asked = np.repeat(np.array(in_flight, np.int64) + queries - 1, targets) + ordinal
 
-    def scattered(shape: tuple[int, ...], index: np.ndarray, values: np.ndarray, empty: int, kind: type) -> np.ndarray:
-        flat = np.full(int(np.prod(shape)), empty, kind)
+    def scattered(shape: tuple[int, ...], index: np.ndarray, values: np.ndarray, kind: type) -> np.ndarray:
+        flat = np.zeros(math.prod(shape), kind)
         flat[index] = values
         return flat.reshape(shape)
 
-    rows, labels = (*lead, block.rows, block.width), (*lead, block.labels)
-    none = np.zeros(0, np.int32)  # a block may be empty in a cohort that took a wider rung
-    tokens = np.concatenate([none, *(part for query, target in examples for part in (query, target[:-1]))])
+    rows, of_labels = (*lead, block.rows, width), (*lead, *labels)
+    none = np.zeros(0, np.int32)  # a block may be empty in a cohort that took a shape in use
+    tokens = np.concatenate([none, *(part for _, _, (query, target) in texts for part in (query, target[:-1]))])
+    asked_for = np.concatenate([none, *(text.example.target for text in texts)])
+    scales = np.repeat(np.array([text.scale for text in texts], np.float32), targets)
     return Rows(
-        tokens=scattered(rows, where, tokens, 0, np.int32),
-        segments=scattered(rows, where, np.repeat(np.array(segment, np.int32), queries + targets - 1), 0, np.int32),
-        positions=scattered(rows, where, position, 0, np.int32),
+        tokens=scattered(rows, where, tokens, np.int32),
+        segments=scattered(rows, where, np.repeat(np.array(segment, np.int32), queries + targets - 1), np.int32),
+        positions=scattered(rows, where, position, np.int32),
         client=client,
-        label_at=scattered(labels, label_where, asked, 0, np.int32),
-        label_token=scattered(
-            labels, label_where, np.concatenate([none, *(example.target for example in examples)]), 0, np.int32
-        ),
-        label_weight=scattered(labels, label_where, np.repeat(np.array(scales, np.float32), targets), 0, np.float32),
+        label_at=scattered(of_labels, label_where, asked, np.int32),
+        label_token=scattered(of_labels, label_where, asked_for, np.int32),
+        label_weight=scattered(of_labels, label_where, scales, np.float32),
+        span=block.span,
     )
 
 

@@ -1,59 +1,18 @@
-"""Dealing packed rows: a client's steps to steps of the round, a step's rows to flights.
+"""Dealing: a client's steps to steps of the round, a step's texts to flights.
 
 What is decided here changes no number, only how many positions are computed beside those that exist.
 """
 
-import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import Block, Shape, deal
+from profit_jax.data.packing import Block, Flight, Shape, Text
 
-
-class PackedRow(NamedTuple):
-    """A row's content: its owner's place in the lane, the weight of its labels, its examples."""
-
-    width: int
-    place: int
-    scale: float
-    examples: list[Encoded]
-
-    @property
-    def labels(self) -> int:
-        """Labelled positions."""
-        return sum(len(example.target) for example in self.examples)
-
-
-def even_out(cells: Sequence[list[PackedRow]], widths: Sequence[int]) -> None:
-    """Merges narrow rows of a client into wide rows that would stand empty in its cell.
-
-    The cells are all lanes' rows of one step. All lanes compute as many flights, so where one needs many wide rows, the
-    others would compute as many empty ones beside their narrow rows.
-    """
-    for narrow, wide in reversed(list(itertools.pairwise(widths))):
-        needed = max(sum(row.width == wide for row in cell) for cell in cells)
-        for cell in cells:
-            spare = needed - sum(row.width == wide for row in cell)
-            by_place: dict[int, list[PackedRow]] = {}
-            for row in cell:
-                if row.width == narrow:
-                    by_place.setdefault(row.place, []).append(row)
-            size = wide // narrow
-            groups = [rows[i : i + size] for rows in by_place.values() for i in range(0, len(rows), size)]
-            merged = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)[:spare]
-            gone = {id(row) for group in merged for row in group}
-            cell[:] = [row for row in cell if id(row) not in gone]
-            for group in merged:
-                examples = [example for row in group for example in row.examples]
-                cell.append(group[0]._replace(width=wide, examples=examples))
-
-
-Content = list[list[list[PackedRow]]]  # rows of each lane and step
-Dealt = list[list[list[list[PackedRow]]]]  # rows of each lane, step and flight, all of one width
 UNBOUNDED = 2**62
+_LABELS = 64  # of a chunk, at least: fewer would leave a product of matrices without work
+Content = list[list[list[Text]]]  # texts of each lane and step
+Dealt = list[list[list[Flight]]]  # flights of each block and lane, of one step; as many in all lanes
 
 
 def deal_steps(costs: Sequence[Sequence[int]], lane_of: Sequence[int], steps: int) -> list[np.ndarray]:
@@ -70,31 +29,82 @@ def deal_steps(costs: Sequence[Sequence[int]], lane_of: Sequence[int], steps: in
     return step_of
 
 
-def flights_of(cell: list[PackedRow], block: Block) -> list[list[PackedRow]] | None:
-    """Deals a cell's rows of the block's width to as few flights as hold them, labels evenly; None if none do."""
-    rows = [row for row in cell if row.width == block.width]
-    for flights in range(-(-len(rows) // max(1, block.rows)), block.flights + 1):
-        flight_of = deal([row.labels for row in rows], flights, block.rows)
-        dealt = [[row for row, f in zip(rows, flight_of) if f == flight] for flight in range(flights)]
-        if all(sum(row.labels for row in flight) <= block.labels for flight in dealt):
-            return dealt
-    return None
+def deal_texts(shape: Shape, cells: Sequence[Sequence[Text]], width: int) -> Dealt | None:
+    """Deals all lanes' texts of one step to flights of rows of this width; None where the shape cannot hold them.
+
+    The longest texts open flights first. All lanes compute as many flights, so shorter texts fill up what is left of
+    them, and those that stand empty because another lane needs more, before they open flights of their own.
+    """
+    rest = [sorted(cell, key=lambda text: (text.place, -text.length)) for cell in cells]
+    below = [0, *(block.span * width for block in shape[:-1])]
+    dealt: Dealt = []
+    for block, shorter in reversed([*zip(shape, below, strict=True)]):
+        lanes = [opened(block, [text for text in texts if text.length > shorter], width) for texts in rest]
+        most = max(map(len, lanes))
+        if most > block.flights:
+            return None
+        for lane, flights in enumerate(lanes):
+            flights += [Flight(block.rows, width, block.span) for _ in range(most - len(flights))]
+            texts = [text for text in rest[lane] if text.length <= shorter]
+            rest[lane] = [text for text in texts if not any(flight.take(text) for flight in flights)]
+        dealt.insert(0, lanes)
+    return dealt
 
 
-def deal_rows(shape: Shape, content: Content) -> list[Dealt] | None:
-    """Every block's rows by lane, step and flight, or None where the shape cannot hold them."""
-    widths = {row.width for lane in content for cell in lane for row in cell}
-    if not widths <= {block.width for block in shape}:
+def opened(block: Block, texts: Sequence[Text], width: int) -> list[Flight]:
+    """First fit: each text into the first flight that takes it, or into a new one."""
+    flights: list[Flight] = []
+    for text in texts:
+        if not any(flight.take(text) for flight in flights):
+            flights.append(Flight(block.rows, width, block.span))
+            flights[-1].take(text)  # a flight has as many rows as a text may reach over
+    return flights
+
+
+def rows_needed(texts: Sequence[Text], width: int, span: int) -> int:
+    """Rows that texts of one cell take together."""
+    [flight] = opened(Block(span, 1, UNBOUNDED), texts, width) or [Flight(0, width, span)]
+    return sum(run.rows(width) for run in flight.runs)
+
+
+def deal_all(shape: Shape, steps: Sequence[Sequence[Sequence[Text]]], width: int) -> list[Dealt] | None:
+    """`deal_texts` of every step, or None where the shape cannot hold one of them."""
+    if max((text.length for step in steps for cell in step for text in cell), default=0) > shape[-1].span * width:
         return None
-    dealt: list[Any] = [[[flights_of(cell, block) for cell in lane] for lane in content] for block in shape]
-    return None if any(cell is None for block in dealt for lane in block for cell in lane) else dealt
+    dealt = []
+    for cells in steps:
+        if (one := deal_texts(shape, cells, width)) is None:
+            return None
+        dealt.append(one)
+    return dealt
 
 
-def flights_used(dealt: Sequence[Dealt]) -> np.ndarray:
-    """Flights in use, `[S, blocks]` int32: as many as the lane with the most needs."""
-    return np.array([[max(map(len, cells)) for cells in zip(*block)] for block in dealt], np.int32).T
-
-
-def positions(shape: Shape, flights: np.ndarray) -> int:
+def computed(shape: Shape, dealt: Sequence[Dealt], width: int) -> int:
     """Positions computed in one lane."""
-    return int(flights.sum(0) @ [block.rows * block.width for block in shape])
+    return sum(len(lanes[0]) * block.rows * width for step in dealt for block, lanes in zip(shape, step, strict=True))
+
+
+def room_for_labels(positions: int) -> tuple[int, int]:
+    """Chunks of labels in a flight, and labels of a chunk: room for one at every position.
+
+    A chunk's logits are in memory together, and only chunks in use are computed.
+
+    >>> room_for_labels(2048), room_for_labels(50)
+    ((32, 64), (1, 50))
+    """
+    size = min(positions, max(_LABELS, positions // 32))
+    return -(-positions // size), size
+
+
+def chunks_used(shape: Shape, dealt: Sequence[Dealt], width: int) -> tuple[np.ndarray, ...]:
+    """Of each block, the chunks of labels in use in its flights: `[S, Q]` int32, of the lane that has most.
+
+    A flight in use has texts, and so labels; 0 is a flight that is not.
+    """
+    chunks = tuple(np.zeros((len(dealt), block.flights), np.int32) for block in shape)
+    for number, block in enumerate(shape):
+        _, size = room_for_labels(block.rows * width)
+        for s, step in enumerate(dealt):
+            for q, flights in enumerate(zip(*step[number])):
+                chunks[number][s, q] = -(-max(flight.labels for flight in flights) // size)
+    return chunks

@@ -1,48 +1,114 @@
-"""Packing whole examples into rows, and the short ladder of shapes that rows come in.
+"""Packing whole examples into rows: every one in a row of its client, or in several that follow one another.
 
-Real lengths decide the speed of a round: a row holds as many whole examples of one client as fit, so that positions
-computed stay close to positions that exist.
+Real lengths decide the speed of a round. A row is short, and texts run on from one row into the next, so that
+positions computed stay close to positions that exist.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from profit_jax.errors import InputError
+from profit_jax.data.encode import Encoded
 
 
-class Row(NamedTuple):
-    """One packed row: its width and the examples in it, by their number in the list that was packed."""
+class Text(NamedTuple):
+    """An example to be packed: its owner's place in the lane, the weight of its labels, its tokens."""
 
-    width: int
-    members: list[int]
+    place: int
+    scale: float
+    example: Encoded
+
+    @property
+    def length(self) -> int:
+        """Its positions."""
+        return needed(self.example)
 
 
-def pack(lengths: Sequence[int], widths: Sequence[int]) -> list[Row]:
-    """First fit, longest first: each example goes into the first row with room, or opens one of the least width.
+def needed(example: Encoded) -> int:
+    """The positions of an example: the last target token is only asked for, never read, so it takes none."""
+    return len(example.query) + len(example.target) - 1
 
-    `widths` ascend; an example longer than the last is an error.
 
-    >>> pack([5, 2, 3, 9], widths=[8, 16])
-    [Row(width=16, members=[3, 0, 1]), Row(width=8, members=[2])]
+class Block(NamedTuple):
+    """Room for flights of a step whose texts reach over at most `span` rows: how many flights, and rows of a flight."""
+
+    span: int
+    flights: int
+    rows: int
+
+
+Shape = tuple[Block, ...]
+"""A cohort's shape: a block for each span in use, spans ascending."""
+
+
+@dataclasses.dataclass
+class Run:
+    """Texts of one client one after another, from the start of a row on."""
+
+    texts: list[Text] = dataclasses.field(default_factory=list)
+    starts: list[int] = dataclasses.field(default_factory=list)  # of each text, counted from the run's first position
+    end: int = 0
+
+    def rows(self, width: int) -> int:
+        """How many rows of this width it takes."""
+        return -(-self.end // width)
+
+
+class Flight:
+    """Rows that are computed together, as they fill up.
+
+    >>> flight = Flight(rows=3, width=8, span=2)
+    >>> texts = [Text(0, 1.0, Encoded(np.zeros(n), np.zeros(1))) for n in (10, 5, 12, 6)]
+    >>> [flight.take(text) for text in texts], [run.starts for run in flight.runs]
+    ([True, True, False, True], [[0, 10, 15]])
     """
-    rows: list[Row] = []
-    room: list[int] = []
-    for example in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        length = lengths[example]
-        for number, free in enumerate(room):
-            if length <= free:
-                rows[number].members.append(example)
-                room[number] -= length
+
+    def __init__(self, rows: int, width: int, span: int):
+        self.free, self.width, self.span = rows, width, span
+        self.runs: list[Run] = []
+        self._of_place: dict[int, list[Run]] = {}
+
+    def take(self, text: Text) -> bool:
+        """Puts a text behind one of its client's, or at the start of a row, if there is room for it.
+
+        It reaches over `span` rows at most, so a row that it would begin too far to the right stays unfinished.
+        """
+        own = self._of_place.setdefault(text.place, [])
+        for run in (*own, Run()):
+            begun, end = run.end % self.width, run.end + text.length
+            more = -(-end // self.width) - run.rows(self.width)
+            if (begun or not run.texts) and begun + text.length <= self.span * self.width and more <= self.free:
                 break
         else:
-            width = next((width for width in widths if width >= length), None)
-            if width is None:
-                raise InputError(f"an example takes {length} positions, more than the widest row, {widths[-1]}")
-            rows.append(Row(width, [example]))
-            room.append(width - length)
-    return rows
+            return False
+        if not run.texts:
+            own.append(run)
+            self.runs.append(run)
+        run.texts.append(text)
+        run.starts.append(run.end)
+        run.end += text.length
+        self.free -= more
+        return True
+
+    def placed(self) -> Iterator[tuple[Text, int]]:
+        """Every text, and the flat position `r T + t` where it starts."""
+        for run, row in zip(self.runs, self._first_rows()):
+            yield from zip(run.texts, (row * self.width + start for start in run.starts))
+
+    def places(self) -> list[int]:
+        """Whose each row is."""
+        return [run.texts[0].place for run in self.runs for _ in range(run.rows(self.width))]
+
+    @property
+    def labels(self) -> int:
+        """Labelled positions."""
+        return sum(len(text.example.target) for run in self.runs for text in run.texts)
+
+    def _first_rows(self) -> list[int]:
+        return [0, *itertools.accumulate(run.rows(self.width) for run in self.runs)][: len(self.runs)]
 
 
 def round_up(number: int, ratio: float) -> int:
@@ -55,19 +121,6 @@ def round_up(number: int, ratio: float) -> int:
     while power < number and ratio > 1:
         power *= ratio
     return max(number, int(power)) if number else 0
-
-
-class Block(NamedTuple):
-    """Room for the rows of one width in a step: flights, and rows and labels of a flight."""
-
-    width: int
-    flights: int
-    rows: int
-    labels: int
-
-
-Shape = tuple[Block, ...]
-"""A cohort's shape: a block for each row width in use, widths ascending."""
 
 
 def deal(costs: Sequence[int], groups: int, places: int) -> np.ndarray:

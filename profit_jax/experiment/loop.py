@@ -104,7 +104,7 @@ def train(
     ...     def __call__(self, frozen, adapters, rows):
     ...         owner = rows.client[rows.label_at // rows.tokens.shape[1]]
     ...         nll = -jax.nn.log_softmax(adapters["logits"])[owner, rows.label_token]
-    ...         return jax.ops.segment_sum(rows.label_weight * nll, owner, len(adapters["logits"]))
+    ...         return jnp.zeros(len(adapters["logits"])).at[owner].add(rows.label_weight * nll)
     >>> clients = pj.MemoryClients([[pj.Example("1", "two plus two", ("four",), "sums", "Arithmetic")]] * 3)
     >>> algorithm = pj.fed_sgd(Unigram(), server_optimizer=optax.sgd(1.0))
     >>> start, sizes = {"logits": jnp.zeros(1024)}, {"clients_per_round": 2, "local_steps": 1, "batch_size": 1}

@@ -24,7 +24,7 @@ from profit_jax.experiment.work import Work, work
 from profit_jax.federated.algorithm import Algorithm
 from profit_jax.federated.client import flight_gradients
 from profit_jax.federated.mesh import abstract, cohort_places
-from profit_jax.typing import Adapter, Cohort, Frozen, Rows, Tree
+from profit_jax.typing import Adapter, Chunks, Cohort, Frozen, Rows, Tree
 
 
 class Memory(NamedTuple):
@@ -82,7 +82,7 @@ def needs(algorithm: Algorithm, adapter: Adapter, cohort: Cohort, mesh: Mesh) ->
     Args:
       algorithm: on the loss of an abstract backbone, `Backbone.abstract(..., mesh=mesh)`.
       adapter: where training starts; may be abstract.
-      cohort: one of the run's, laid out for the mesh; only its shapes and its counts of flights are read.
+      cohort: one of the run's, laid out for the mesh; only its shapes and its counts of chunks are read.
       mesh: where the round would run.
 
     Raises:
@@ -91,8 +91,7 @@ def needs(algorithm: Algorithm, adapter: Adapter, cohort: Cohort, mesh: Mesh) ->
     state = algorithm.abstract(adapter, mesh)
     inputs = algorithm.loss.frozen, state, abstract(cohort, cohort_places(cohort, mesh))
     weights, kept, rows = map(bytes_a_device, inputs)
-    flights = np.asarray(cohort.flights).sum(0)
-    done = arithmetic(algorithm, state, cohort, flights).times(1 / mesh.shape["model"])
+    done = arithmetic(algorithm, state, cohort).times(1 / mesh.shape["model"])
     try:
         compiled = algorithm.compiled.lower(*inputs).compile()
     except jax.errors.JaxRuntimeError as error:
@@ -100,7 +99,7 @@ def needs(algorithm: Algorithm, adapter: Adapter, cohort: Cohort, mesh: Mesh) ->
     found: Any = compiled.memory_analysis()
     total = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     total += found.temp_size_in_bytes + found.generated_code_size_in_bytes
-    sent = exchanges(collectives(str(compiled.as_text()), mesh.shape), float(flights.mean() / len(cohort.flights)))
+    sent = exchanges(collectives(str(compiled.as_text()), mesh.shape), *turns(cohort.chunks))
     return Needs(Memory(weights, kept, rows, total - weights - kept - rows), done, sent)
 
 
@@ -109,8 +108,14 @@ def bytes_a_device(tree: Tree) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def arithmetic(algorithm: Algorithm, state: Any, cohort: Cohort, flights: np.ndarray) -> Work:
-    """What one lane computes in a round: losses and gradients of the flights in use, `[blocks]` of them in all steps.
+def turns(chunks: Chunks) -> tuple[float, float]:
+    """How often loops run whose length the data decide: over a block's flights of a step, over a flight's chunks."""
+    flights = sum(int((np.asarray(block) > 0).sum()) for block in chunks)
+    return flights / sum(len(block) for block in chunks), sum(int(np.sum(block)) for block in chunks) / flights
+
+
+def arithmetic(algorithm: Algorithm, state: Any, cohort: Cohort) -> Work:
+    """What one lane computes in a round: losses and gradients of the flights in use.
 
     Server and optimizers, which touch each parameter of an adapter a few times, are left out.
     """
@@ -122,13 +127,15 @@ def arithmetic(algorithm: Algorithm, state: Any, cohort: Cohort, flights: np.nda
     def there_and_back(frozen: Frozen, adapters: Adapter, change: Adapter) -> Adapter:
         return jax.vjp(functools.partial(loss.read, frozen), adapters)[1](change)
 
-    def of(block: Rows) -> Work:
+    def of(block: Rows, turns: float) -> Work:
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[3:], leaf.dtype), block)
-        return work(functools.partial(flight_gradients, loss), frozen, read, one)
+        used = dataclasses.replace(one, chunks=jax.ShapeDtypeStruct((), np.int32))
+        return work(functools.partial(flight_gradients, loss), frozen, read, used, turns=turns)
 
     total = work(there_and_back, frozen, adapters, read).times(steps)
-    for block, number in zip(cohort.batches, flights, strict=True):
-        total = total.plus(of(block).times(int(number)))
+    for block, chunks in zip(cohort.batches, cohort.chunks, strict=True):
+        flights, each = turns((chunks,)) if np.any(chunks) else (0.0, 0.0)
+        total = total.plus(of(block, each).times(flights * steps))
     return total
 
 
@@ -142,12 +149,12 @@ def model_flops(config: BackboneConfig, planned: Plan) -> float:
     return 4 * config.block_parameters * planned.real_positions + 4 * config.vocabulary * config.width * labels
 
 
-def exchanges(found: list[Collective], flights: float) -> tuple[Exchange, ...]:
-    """Collectives added up by kind and axes; a loop whose trips the data decide runs over a step's `flights`."""
+def exchanges(found: list[Collective], *turns: float) -> tuple[Exchange, ...]:
+    """Collectives added up by kind and axes; loops whose length the data decide make `turns`, the outermost first."""
     total: dict[tuple[str, tuple[str, ...]], tuple[float, float]] = {}
     for each in found:
         count, size = total.get((each.kind, each.axes), (0.0, 0.0))
-        runs = each.count * flights ** each.loops.count(None)
+        runs = each.count * math.prod(turns[: each.loops.count(None)])
         total[each.kind, each.axes] = (count + runs, size + runs * each.bytes)
     return tuple(Exchange(*key, *value) for key, value in sorted(total.items()))
 

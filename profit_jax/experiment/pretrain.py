@@ -17,7 +17,7 @@ from profit_jax.backbone import Backbone, BackboneConfig, Tokenizer
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.pretrain import Packed, adamw, loss, make_step, start
 from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import pack
+from profit_jax.data.packing import Flight, Text
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.progress import Progress
@@ -95,14 +95,21 @@ def batches(
             counts.update({"documents": 1, "tokens": length} if fits else {"dropped": 1})
             if fits:
                 waiting.append(document)
-        rows = pack([len(query) + len(target) - 1 for query, target in waiting], [plan.row_length])
+        rows = _rows(waiting, plan.row_length)
         whole = len(rows) // plan.rows * plan.rows
         for at in shuffle.permutation(whole).reshape(-1, plan.rows):
-            yield _packed([[waiting[i] for i in rows[row].members] for row in at], plan, context_weight)
-        waiting = [waiting[i] for row in rows[whole:] for i in row.members]
+            yield _packed([rows[row] for row in at], plan, context_weight)
+        waiting = [document for row in rows[whole:] for document in row]
     if waiting:
-        rows = pack([len(query) + len(target) - 1 for query, target in waiting], [plan.row_length])
-        yield _packed([[waiting[i] for i in row.members] for row in rows], plan, context_weight)
+        yield _packed(_rows(waiting, plan.row_length), plan, context_weight)
+
+
+def _rows(documents: list[Encoded], length: int) -> list[list[Encoded]]:
+    """First fit, longest first."""
+    flight = Flight(rows=len(documents), width=length, span=1)
+    for text in sorted((Text(0, 1.0, document) for document in documents), key=lambda text: -text.length):
+        flight.take(text)
+    return [[text.example for text in run.texts] for run in flight.runs]
 
 
 def _packed(rows: list[list[Encoded]], plan: Plan, context_weight: float) -> Packed:

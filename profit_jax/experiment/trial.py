@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from profit_jax.data.cohort import Layout
+from profit_jax.data.dealing import room_for_labels
 from profit_jax.errors import InputError
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated.algorithm import LossFunction
@@ -44,20 +45,23 @@ def with_flights(layout: Layout, loss: LossFunction, adapters: Adapter, workdir:
     if found:
         chosen = int(found[-1]["positions_per_flight"])
     else:
-        seconds = trial(loss, adapters, layout.row_widths[0])
+        seconds = trial(loss, adapters, layout.row_width, layout.spans[0])
         chosen = best(seconds)
         if workdir:
             workdir.append("flights", {"positions_per_flight": chosen, "seconds_per_position": seconds})
     return dataclasses.replace(layout, positions_per_flight=chosen)
 
 
-def trial(loss: LossFunction, adapters: Adapter, width: int, sizes: tuple[int, ...] = SIZES) -> dict[int, float]:
+def trial(
+    loss: LossFunction, adapters: Adapter, width: int, span: int = 1, sizes: tuple[int, ...] = SIZES
+) -> dict[int, float]:
     """Seconds a position, of each size that was tried; it ends where two sizes bring nothing, or with the memory.
 
     Args:
       loss: what the flights compute.
       adapters: leaves `[C, ...]`.
       width: of the rows; a flight holds as many as fit.
+      span: rows that a row looks at.
       sizes: positions, ascending.
     """
     frozen, clients = loss.frozen, jax.tree.leaves(adapters)[0].shape[0]
@@ -65,7 +69,7 @@ def trial(loss: LossFunction, adapters: Adapter, width: int, sizes: tuple[int, .
     compute = jax.jit(functools.partial(flight_gradients, loss))
     seconds: dict[int, float] = {}
     for size in sizes:
-        rows = full(max(1, size // width), width, clients)
+        rows = full(max(span, size // width), width, span, clients)
         try:
             jax.block_until_ready(compute(frozen, read, rows))
             taken = min(_seconds(lambda rows=rows: compute(frozen, read, rows)) for _ in range(_REPEATS))
@@ -97,18 +101,22 @@ def best(seconds: dict[int, float]) -> int:
     return next(size for size, taken in sorted(seconds.items()) if taken <= _ALIKE * min(seconds.values()))
 
 
-def full(rows: int, width: int, clients: int) -> Rows:
-    """A flight of rows without padding, one text each, dealt to the clients in turn."""
-    labels = rows * width // _LABELLED
-    at = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (rows, width))
+def full(rows: int, width: int, span: int, clients: int) -> Rows:
+    """A flight of rows without padding, a text of each `span` rows, dealt to the clients in turn."""
+    text, at = jnp.divmod(jnp.arange(rows * width, dtype=jnp.int32), span * width)
+    chunks, size = room_for_labels(rows * width)
+    label = jnp.arange(chunks * size, dtype=jnp.int32)
+    used = label < rows * width // _LABELLED
     return Rows(
-        tokens=at % 2,
-        segments=jnp.ones_like(at),
-        positions=at,
-        client=jnp.arange(rows, dtype=jnp.int32) % clients,
-        label_at=jnp.arange(labels, dtype=jnp.int32) * _LABELLED,
-        label_token=jnp.zeros(labels, jnp.int32),
-        label_weight=jnp.ones(labels, jnp.float32),
+        tokens=(at % 2).reshape(rows, width),
+        segments=(text + 1).reshape(rows, width),
+        positions=at.reshape(rows, width),
+        client=text[::width] % clients,
+        label_at=jnp.where(used, label * _LABELLED, 0).reshape(chunks, size),
+        label_token=jnp.zeros((chunks, size), jnp.int32),
+        label_weight=used.astype(jnp.float32).reshape(chunks, size),
+        chunks=jnp.asarray(-(-rows * width // _LABELLED // size), jnp.int32),
+        span=span,
     )
 
 

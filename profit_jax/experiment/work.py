@@ -26,21 +26,26 @@ class Work(NamedTuple):
         return Work(self.flops + other.flops, self.bytes + other.bytes)
 
 
-def work(function: Callable, *arguments: Any) -> Work:
+def work(function: Callable, *arguments: Any, turns: float = 1) -> Work:
     """The matrix products of `function(*arguments)`; arguments may be abstract.
+
+    Args:
+      function: of arrays.
+      arguments: its arguments.
+      turns: how often a loop runs whose length the data decide.
 
     >>> import jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     >>> work(lambda x: jax.lax.scan(lambda c, _: (c @ jnp.ones((3, 3)), None), x, length=5)[0], x)
     Work(flops=180, bytes=420)
     """
-    return _of(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return _of(jax.make_jaxpr(function)(*arguments).jaxpr, turns)
 
 
-def _of(jaxpr: Jaxpr | ClosedJaxpr) -> Work:
+def _of(jaxpr: Jaxpr | ClosedJaxpr, turns: float) -> Work:
     total = Work(0, 0)
     for equation in jaxpr.eqns:
-        total = total.plus(_product(equation) if equation.primitive.name == "dot_general" else _inside(equation))
+        total = total.plus(_product(equation) if equation.primitive.name == "dot_general" else _inside(equation, turns))
     return total
 
 
@@ -52,8 +57,8 @@ def _product(equation: JaxprEqn) -> Work:
     return Work(flops, sum(each.size * each.dtype.itemsize for each in (left, right, result)))
 
 
-def _inside(equation: JaxprEqn) -> Work:
-    """Of the functions that an operation calls; a loop whose length the data decide counts as one turn."""
-    called = [_of(jaxpr) for jaxpr in jaxprs_in_params(equation.params)]
+def _inside(equation: JaxprEqn, turns: float) -> Work:
+    """Of the functions that an operation calls."""
+    called = [_of(jaxpr, turns) for jaxpr in jaxprs_in_params(equation.params)]
     total = Work(sum(each.flops for each in called), sum(each.bytes for each in called))
-    return total.times(equation.params.get("length", 1) if equation.primitive.name == "scan" else 1)
+    return total.times({"scan": equation.params.get("length", 1), "while": turns}.get(equation.primitive.name, 1))

@@ -1,5 +1,6 @@
 """What clients compute, all clients of a lane side by side: losses, gradients, and steps of local training."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,34 +13,38 @@ from jax.typing import ArrayLike
 
 from profit_jax import trees
 from profit_jax.federated.algorithm import LossFunction
-from profit_jax.typing import Adapter, Array, Batch, Frozen, Rows, Tree
+from profit_jax.typing import Adapter, Array, Batch, Chunks, Frozen, Rows, Tree
 
 
-def over_flights(work: Callable[[Rows], Tree], start: Tree, batch: Batch, flights: Array) -> Tree:
+def over_flights(work: Callable[[Rows], Tree], start: Tree, batch: Batch, chunks: Chunks) -> Tree:
     """`start + sum of work(rows)` over a step's flights, one after another, which bounds the activations in memory.
 
-    The loops run as often as `flights` `[blocks]` says, so that room for more flights costs no computation.
+    The loops run over the flights that have chunks of labels in use, `[Q]` of each block, so that room for more costs
+    no computation.
     """
     total = start
-    for block, used in zip(batch, flights, strict=True):
+    for block, used in zip(batch, chunks, strict=True):
 
-        def add(flight: Array, total: Tree, block: Rows = block) -> Tree:
-            rows = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, flight, keepdims=False), block)
+        def add(flight: Array, total: Tree, block: Rows = block, used: Array = used) -> Tree:
+            def own(leaf: Array) -> Array:
+                return lax.dynamic_index_in_dim(leaf, flight, keepdims=False)
+
+            rows = dataclasses.replace(jax.tree.map(own, block), chunks=own(used))
             return jax.tree.map(jnp.add, total, work(rows))
 
-        total = lax.fori_loop(0, used, add, total)
+        total = lax.fori_loop(0, jnp.sum(used > 0), add, total)
     return total
 
 
-def losses(loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, flights: Array) -> Array:
+def losses(loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, chunks: Chunks) -> Array:
     """Each client's loss `[C]` on one step's rows."""
     clients = jax.tree.leaves(adapters)[0].shape[0]
     read = loss.read(frozen, adapters)
-    return over_flights(lambda rows: loss(frozen, read, rows), jnp.zeros(clients), batch, flights)
+    return over_flights(lambda rows: loss(frozen, read, rows), jnp.zeros(clients), batch, chunks)
 
 
 def gradients(
-    loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, flights: Array
+    loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, chunks: Chunks
 ) -> tuple[Array, Adapter]:
     """Each client's loss `[C]` and gradient (leaves `[C, ...]`) on one step's rows.
 
@@ -48,7 +53,7 @@ def gradients(
     read, pull_back = jax.vjp(functools.partial(loss.read, frozen), adapters)
     clients = jax.tree.leaves(adapters)[0].shape[0]
     start = jnp.zeros(clients), jax.tree.map(jnp.zeros_like, read)
-    losses, own = over_flights(functools.partial(flight_gradients, loss, frozen, read), start, batch, flights)
+    losses, own = over_flights(functools.partial(flight_gradients, loss, frozen, read), start, batch, chunks)
     return losses, *pull_back(own)
 
 
@@ -82,7 +87,7 @@ def moments(
     adapters: Adapter,  # [C, ...]
     batches: Batch,  # leaves [S, Q, ...]
     counts: Array,  # [S, C]
-    flights: Array,  # [S, blocks]
+    chunks: Chunks,  # [S, Q] of each block
     *,
     square: bool = False,
 ) -> Moments:
@@ -99,15 +104,15 @@ def moments(
 
     def accumulate(total: tuple, data: tuple) -> tuple[tuple, Array]:
         gradient, squares = total
-        batch, share, present, flights = data
-        losses, own = gradients(loss, frozen, adapters, batch, flights)
+        batch, share, present, chunks = data
+        losses, own = gradients(loss, frozen, adapters, batch, chunks)
         if square:
             squares = add(squares, present, jax.tree.map(jnp.square, own))
         return (add(gradient, share, own), squares), losses
 
     zero = jax.tree.map(jnp.zeros_like, adapters)
     start = zero, (zero if square else None)
-    (gradient, squares), losses = lax.scan(accumulate, start, (batches, share, present, flights))
+    (gradient, squares), losses = lax.scan(accumulate, start, (batches, share, present, chunks))
     lost = lost_step(losses, gradient)
     return Moments(losses, trees.where(lost == 0, gradient, zero), squares, lost)
 
@@ -142,7 +147,7 @@ def local_training(
     optimizers: optax.OptState,  # [C, ...]
     batches: Batch,  # leaves [S, Q, ...]
     counts: Array,  # [S, C]
-    flights: Array,  # [S, blocks]
+    chunks: Chunks,  # [S, Q] of each block
     *,
     rate: ArrayLike = 1.0,
     expand: Callable[[Tree], Adapter] = lambda adapters: adapters,
@@ -156,9 +161,9 @@ def local_training(
 
     def step(carry: tuple, data: tuple) -> tuple[tuple, tuple]:
         adapters, optimizers = carry
-        batch, counts, flights = data
+        batch, counts, chunks = data
         read, pull_back = jax.vjp(expand, adapters)
-        losses, own = gradients(loss, frozen, read, batch, flights)
+        losses, own = gradients(loss, frozen, read, batch, chunks)
         (own,) = pull_back(own)
         updates, moved = jax.vmap(optimizer.update)(own, optimizers, adapters)
         updates = jax.tree.map(lambda leaf: rate * leaf, updates)
@@ -166,7 +171,7 @@ def local_training(
         return trees.where(counts > 0, after, carry), (losses, jax.vmap(trees.norm)(own))
 
     before = adapters, optimizers
-    after, (losses, norms) = lax.scan(step, before, (batches, counts, flights))
+    after, (losses, norms) = lax.scan(step, before, (batches, counts, chunks))
     lost = lost_step(losses + norms, after[0])
     adapters, optimizers = trees.where(lost == 0, after, before)
     return Trained(adapters, optimizers, losses, norms, lost)

@@ -102,9 +102,10 @@ def only(cohort: Cohort, lane: int, place: int) -> Cohort:
 
     def blank(rows: Rows) -> Rows:
         kept = (rows.client == place) & (np.arange(len(own)) == lane)[:, None, None, None]  # [M, S, Q, R]
-        width = rows.tokens.shape[-1]
-        labelled = np.take_along_axis(kept, np.asarray(rows.label_at) // width, -1)  # [M, S, Q, N]
-        return rows._replace(
+        row = np.asarray(rows.label_at) // rows.tokens.shape[-1]  # [M, S, Q, J, N]
+        labelled = np.take_along_axis(kept[..., None, :], row, -1)
+        return dataclasses.replace(
+            rows,
             tokens=np.where(kept[..., None], rows.tokens, 0),
             segments=np.where(kept[..., None], rows.segments, 0),
             client=np.full_like(rows.client, place),
@@ -114,7 +115,7 @@ def only(cohort: Cohort, lane: int, place: int) -> Cohort:
     return Cohort(
         batches=tuple(map(blank, cohort.batches)),
         counts=np.where(own[:, None], cohort.counts, 0),
-        flights=cohort.flights,
+        chunks=cohort.chunks,
         weight=np.where(own, cohort.weight, 0),
         client=np.where(own, cohort.client, -1),
     )

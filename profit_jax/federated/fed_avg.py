@@ -56,7 +56,7 @@ def fed_avg(
             start = trees.broadcast(state.adapter, weight.shape[0])
             fresh = optim.fresh(client_optimizer, start, state.client)
             trained = local_training(
-                loss, client_optimizer, frozen, start, fresh, batches, counts, cohort.flights, rate=rate
+                loss, client_optimizer, frozen, start, fresh, batches, counts, cohort.chunks, rate=rate
             )
             change = jax.tree.map(jnp.subtract, start, trained.adapters)
             weight = weight * (trained.lost == 0)

@@ -40,7 +40,7 @@ def fed_sgd(loss: LossFunction, *, server_optimizer: optax.GradientTransformatio
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
         def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array, Moments]:
             adapters = trees.broadcast(state.adapter, weight.shape[0])
-            taken = moments(loss, frozen, adapters, batches, counts, cohort.flights)
+            taken = moments(loss, frozen, adapters, batches, counts, cohort.chunks)
             weight = weight * (taken.lost == 0)
             return trees.weighted_sum(taken.gradient, weight), weight, jax.vmap(trees.norm)(taken.gradient), taken
 

@@ -54,7 +54,7 @@ def local(
         rate = client_schedule(state.round)
 
         def lane(own: tuple[Adapter, optax.OptState], batches: Batch, counts: Array) -> Trained:
-            return local_training(loss, optimizer, frozen, *own, batches, counts, cohort.flights, rate=rate)
+            return local_training(loss, optimizer, frozen, *own, batches, counts, cohort.chunks, rate=rate)
 
         everyone = (state.adapter, state.optimizer)
         own = take(everyone, cohort.client)

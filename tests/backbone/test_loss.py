@@ -58,13 +58,10 @@ def packed(chosen: list[Example], width: int) -> Rows:
             labels += [(first + i, token, 1 / count[e.client]) for i, token in enumerate(e.target)]
             start += len(ids)
     labels += [(0, 0, 0.0)] * (50 - len(labels))
-    at, token, weight = zip(*labels)
     client = np.asarray([row[0].client for row in rows] + [0] * (10 - len(rows)), np.int32)
     return Rows(
         *map(jnp.asarray, (tokens, segments, positions, client)),
-        jnp.asarray(at, jnp.int32),
-        jnp.asarray(token, jnp.int32),
-        jnp.asarray(weight, jnp.float32),
+        *(jnp.asarray(values).reshape(5, 10) for values in zip(*labels)),
     )
 
 
@@ -140,7 +137,7 @@ def test_layout_changes_nothing():
 def test_a_client_without_labels_has_no_loss_and_no_gradient():
     rows = packed(examples(), 40)
     mine = rows.client[rows.label_at // 40] == 1
-    rows = rows._replace(label_weight=jnp.where(mine, rows.label_weight, 0.0))
+    rows = dataclasses.replace(rows, label_weight=jnp.where(mine, rows.label_weight, 0.0))
     found, losses = gradient(ADAPTERS["both"], rows)
     assert losses[1] > 0 and losses[0] == losses[2] == 0
     for leaf in jax.tree.leaves(found):

@@ -1,8 +1,9 @@
-"""The planner: every example once, whole, in a row of its own client, and few positions beside the real ones."""
+"""The planner: every example once, whole, in rows of its own client, and few positions beside the real ones."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from profit_jax import hosts
 from profit_jax.data import cohort as cohort_module
 from profit_jax.data.cohort import Layout, Planner
 from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import deal, pack, round_up
+from profit_jax.data.packing import deal, round_up
 from profit_jax.errors import InputError
 
 
@@ -31,8 +32,10 @@ def cohorts(draw):
     batches = [[[example(*draw(lengths), next(mark)) for _ in range(n)] for n in client] for client in sizes]
     if not any(step for client in batches for step in client):
         batches[0][0].append(example(4, 2, next(mark)))
+    width, spans = draw(st.sampled_from([(48, (1,)), (16, (1, 3)), (12, (1, 2, 4)), (5, (3, 8))]))
     layout = Layout(
-        row_widths=draw(st.sampled_from([(48,), (16, 48), (12, 24, 48)])),
+        row_width=width,
+        spans=spans,
         positions_per_flight=draw(st.sampled_from([1, 64, 10_000])),
         lanes=draw(st.integers(1, 3)),
     )
@@ -41,22 +44,27 @@ def cohorts(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(cohorts())
-def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
+def test_every_example_stands_once_and_whole_in_rows_of_its_client_within_the_span(drawn):
     batches, layout = drawn
     clients = list(range(10, 10 + len(batches)))
     plan = Planner(layout)(clients, batches.__getitem__)
     found: dict[tuple[int, int, int], tuple] = {}
     for block in plan.cohort.batches:
-        lanes, steps, flights, rows, width = block.tokens.shape
-        for m, s, q, r in np.ndindex(lanes, steps, flights, rows):
-            owner = plan.cohort.client[m, block.client[m, s, q, r]]
-            for segment in set(block.segments[m, s, q, r].tolist()) - {0}:
-                at = np.flatnonzero(block.segments[m, s, q, r] == segment)
-                assert (np.diff(at) == 1).all() and (block.positions[m, s, q, r, at] == np.arange(len(at))).all()
-                tokens = block.tokens[m, s, q, r, at]
-                mine = (block.label_weight[m, s, q] > 0) & np.isin(block.label_at[m, s, q], r * width + at)
-                asked = block.label_at[m, s, q][mine] - r * width - at[0]
-                key = (int(owner), s, int(tokens[0]) // 2)
+        lanes, steps, flights, _, width = block.tokens.shape
+        for m, s, q in np.ndindex(lanes, steps, flights):
+            segments, positions, all_tokens = (
+                leaf[m, s, q].reshape(-1) for leaf in (block.segments, block.positions, block.tokens)
+            )
+            for segment in set(segments.tolist()) - {0}:
+                at = np.flatnonzero(segments == segment)
+                rows = np.unique(at // width)
+                assert rows[-1] - rows[0] < block.span
+                (owner,) = {int(place) for place in block.client[m, s, q, rows]}
+                assert (np.diff(at) == 1).all() and (positions[at] == np.arange(len(at))).all()
+                tokens = all_tokens[at]
+                mine = (block.label_weight[m, s, q] > 0) & np.isin(block.label_at[m, s, q], at)
+                asked = block.label_at[m, s, q][mine] - at[0]
+                key = (int(plan.cohort.client[m, owner]), s, int(tokens[0]) // 2)
                 assert key not in found
                 found[key] = (tokens, asked, block.label_token[m, s, q][mine], block.label_weight[m, s, q][mine])
     wanted = [
@@ -79,22 +87,25 @@ def test_every_example_stands_once_and_whole_in_a_row_of_its_client(drawn):
 def test_positions_are_counted_as_they_are(drawn):
     batches, layout = drawn
     plan = Planner(layout)(range(len(batches)), batches.__getitem__)
-    used = plan.cohort.flights.sum(0)
-    sizes = [block.rows * block.width for block in plan.shape]
-    assert plan.computed_positions == layout.lanes * int(used @ sizes)
-    for block, flights in zip(plan.cohort.batches, plan.cohort.flights.T):
-        for step, count in enumerate(flights):
-            assert not block.segments[:, step, count:].any(), "rows beyond the flights in use would not be computed"
-            assert count == 0 or block.segments[:, step, count - 1].any(), "a flight in use has rows"
+    used = [int((chunks > 0).sum()) for chunks in plan.cohort.chunks]
+    sizes = [block.rows * layout.row_width for block in plan.shape]
+    assert plan.computed_positions == layout.lanes * int(np.dot(used, sizes))
+    for block, chunks in zip(plan.cohort.batches, plan.cohort.chunks):
+        for step, flight in np.ndindex(chunks.shape):
+            labels = block.label_weight[:, step, flight]
+            assert not labels[:, chunks[step, flight] :].any(), "labels beyond the chunks in use would not be computed"
+            assert chunks[step, flight] == 0 or labels[:, chunks[step, flight] - 1].any(), "a chunk in use has labels"
+            assert chunks[step, flight] > 0 or not block.segments[:, step, flight:].any(), (
+                "nor would rows beyond flights"
+            )
     assert plan.real_positions == sum(int((block.segments > 0).sum()) for block in plan.cohort.batches)
     flight = max(block.tokens.shape[-2] * block.tokens.shape[-1] for block in plan.cohort.batches)
-    narrowest = max(layout.positions_per_flight, layout.row_widths[-1])
-    assert flight <= narrowest
+    assert flight <= max(layout.positions_per_flight, layout.longest)
 
 
 def test_examples_and_weights_say_who_takes_part():
     batches = [[[example(4, 2, 1), example(4, 2, 2)], []], [[example(4, 2, 3)], [example(4, 2, 4)]]]
-    cohort = Planner(Layout((16,)))([7, 9], batches.__getitem__, weights=[2.0, 3.0]).cohort
+    cohort = Planner(Layout(16, (1,)))([7, 9], batches.__getitem__, weights=[2.0, 3.0]).cohort
     by_client = {
         int(c): (cohort.counts[0, :, p].tolist(), float(cohort.weight[0, p])) for p, c in enumerate(cohort.client[0])
     }
@@ -103,26 +114,35 @@ def test_examples_and_weights_say_who_takes_part():
 
 def test_a_token_mean_weighs_every_target_token_alike():
     batches = [[[example(4, 1, 1), example(4, 3, 2)]]]
-    cohort = Planner(Layout((16,)), reduction="token")([0], batches.__getitem__).cohort
+    cohort = Planner(Layout(16, (1,)), reduction="token")([0], batches.__getitem__).cohort
     assert cohort.counts.tolist() == [[[4]]]
     (block,) = cohort.batches
     weights = block.label_weight[block.label_weight > 0]
     np.testing.assert_allclose(weights, [0.25] * 4)
 
 
-def test_a_cell_short_of_wide_rows_uses_those_the_others_need():
-    """One client's long text opens wide rows; the other lane's narrow rows move into as many, not beside them."""
+def test_a_cell_short_of_long_texts_uses_the_flights_that_the_others_need():
+    """One client's long texts open flights; the other lane's short texts move into as many, not into their own."""
     long = [[[example(60, 2, i) for i in range(4)]], [[example(10, 2, i) for i in range(4, 20)]]]
-    plan = Planner(Layout((16, 64), lanes=2))([0, 1], long.__getitem__)
+    plan = Planner(Layout(16, (1, 4), lanes=2))([0, 1], long.__getitem__)
+    short, wide = plan.shape
+    assert (short.span, wide.span, wide.rows) == (1, 4, 17)  # 16 rows are a rung of 17
+    assert [(chunks > 0).sum() for chunks in plan.cohort.chunks] == [0, 1]
+
+
+def test_texts_run_on_from_row_to_row_so_that_a_client_leaves_one_row_unfinished():
+    """Texts of 20 positions in rows of 16: side by side in rows of 32 they would leave 12 of each unused."""
+    batches = [[[example(20, 1, i) for i in range(16)]]]
+    plan = Planner(Layout(16, (3,), slack=0.0))([0], batches.__getitem__)
     (block,) = plan.shape
-    assert block.width == 64 and block.rows * plan.cohort.flights.tolist()[0][0] == 4
+    assert block.rows == 20 == plan.computed_positions / 16 and plan.waste == 1.0
 
 
 def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
     """Three clients of 4, 2 and 2 steps: the two short ones share no step, and every client's steps stay in order."""
     lengths = {0: 4, 1: 2, 2: 2}
     batches = [[[example(10, 2, 10 * c + s + 1)] for s in range(steps)] for c, steps in lengths.items()]
-    plan = Planner(Layout((16,)))([0, 1, 2], batches.__getitem__)
+    plan = Planner(Layout(16, (1,)))([0, 1, 2], batches.__getitem__)
     (block,) = plan.cohort.batches
     taken = {client: [] for client in lengths}
     for step in range(4):
@@ -134,11 +154,13 @@ def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
 
 
 def test_an_example_longer_than_the_widest_row_is_refused():
-    with pytest.raises(InputError, match="takes 65 positions, more than the widest row, 64"):
-        Planner(Layout((16, 64)))([0], [[[example(61, 5, 1)]]].__getitem__)
+    with pytest.raises(InputError, match="takes 65 positions, more than 4 rows of 16"):
+        Planner(Layout(16, (1, 4)))([0], [[[example(61, 5, 1)]]].__getitem__)
 
 
-@pytest.mark.parametrize("fields", [{"row_widths": ()}, {"row_widths": (64, 16)}, {"lanes": 0}])
+@pytest.mark.parametrize(
+    "fields", [{"spans": ()}, {"spans": (4, 1)}, {"spans": (0, 1)}, {"row_width": 0}, {"lanes": 0}]
+)
 def test_a_layout_that_makes_no_sense_is_refused(fields):
     with pytest.raises(InputError):
         Layout(**fields)
@@ -147,13 +169,6 @@ def test_a_layout_that_makes_no_sense_is_refused(fields):
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(InputError, match="reduction"):
         Planner(Layout(), reduction="mean")
-
-
-@given(st.lists(st.integers(1, 40), max_size=40))
-def test_packing_holds_everything_once_within_the_width(lengths):
-    rows = pack(lengths, [16, 40])
-    assert sorted(member for row in rows for member in row.members) == list(range(len(lengths)))
-    assert all(sum(lengths[member] for member in row.members) <= row.width for row in rows)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 6))
@@ -170,7 +185,7 @@ def test_rounding_up_wastes_less_than_the_ladders_ratio(number, ratio):
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6))
 def test_shapes_seen_before_open_no_program(seeds):
-    planner = Planner(Layout((48,), slack=0.2))
+    planner = Planner(Layout(16, (3,), slack=0.2))
 
     def plan(seed: int):
         draw = np.random.default_rng(seed)
@@ -193,7 +208,7 @@ def test_each_process_reads_its_own_clients_and_all_plan_alike(monkeypatch):
         [[example(*draw.integers(1, 20, 2), 1 + i) for i in range(draw.integers(1, 5))] for _ in range(3)]
         for _ in range(7)
     ]
-    layout, clients = Layout((48,), lanes=4), [*range(10, 17)]
+    layout, clients = Layout(16, (3,), lanes=4), [*range(10, 17)]
     said, come, process = [b"", b""], threading.Barrier(2), threading.local()
 
     def exchange(name: str, own: bytes) -> list[bytes]:
@@ -220,18 +235,18 @@ def test_each_process_reads_its_own_clients_and_all_plan_alike(monkeypatch):
         plans = [*threads.map(plan, (0, 1))]
     assert not read[0] & read[1] and read[0] | read[1] == {*range(7)}
     whole = Planner(layout)(clients, batches.__getitem__)
-    for name in ("counts", "flights", "weight", "client"):
-        np.testing.assert_array_equal(*(getattr(each.cohort, name) for each in plans))
+    for name in ("counts", "chunks", "weight", "client"):
+        jax.tree.map(np.testing.assert_array_equal, *(getattr(each.cohort, name) for each in plans))
     assert plans[0].shape == plans[1].shape
 
     def labels(cohort, lanes: slice) -> dict[int, list[int]]:
         """Of each client, the label tokens in its rows."""
         found: dict[int, list[int]] = {}
         for block in cohort.batches:
-            for m, s, q, n in np.argwhere(block.label_weight > 0):
-                row = block.label_at[m, s, q, n] // block.tokens.shape[-1]
+            for m, s, q, j, n in np.argwhere(block.label_weight > 0):
+                row = block.label_at[m, s, q, j, n] // block.tokens.shape[-1]
                 client = cohort.client[lanes][m, block.client[m, s, q, row]]
-                found.setdefault(int(client), []).append(int(block.label_token[m, s, q, n]))
+                found.setdefault(int(client), []).append(int(block.label_token[m, s, q, j, n]))
         return {client: sorted(tokens) for client, tokens in found.items()}
 
     own = labels(plans[0].cohort, slice(0, 2)) | labels(plans[1].cohort, slice(2, 4))

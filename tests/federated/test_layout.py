@@ -30,17 +30,17 @@ def run(name: str, cohort) -> np.ndarray:
 @pytest.fixture(scope="module", params=ALGORITHMS)
 def reference(request) -> tuple[str, np.ndarray]:
     """One example a row, one lane, one flight."""
-    cohort = worlds.plan(CHOSEN, DRAWN, row_widths=(24,), positions_per_flight=10**6).cohort
+    cohort = worlds.plan(CHOSEN, DRAWN, row_width=24, spans=(1,), positions_per_flight=10**6).cohort
     return request.param, run(request.param, cohort)
 
 
 LAYOUTS = {
-    "packed": {"row_widths": (64,)},
-    "two widths": {"row_widths": (24, 72)},
-    "in flights": {"row_widths": (24, 48), "positions_per_flight": 96},
-    "in single rows": {"row_widths": (32,), "positions_per_flight": 1},
-    "three lanes": {"row_widths": (64,), "lanes": 3},
-    "eight lanes in flights": {"row_widths": (24, 72), "lanes": 8, "positions_per_flight": 100},
+    "packed": {"row_width": 64, "spans": (1,)},
+    "two widths": {"row_width": 24, "spans": (1, 3)},
+    "in flights": {"row_width": 24, "spans": (1, 2), "positions_per_flight": 96},
+    "in single rows": {"row_width": 32, "spans": (1,), "positions_per_flight": 1},
+    "three lanes": {"row_width": 64, "spans": (1,), "lanes": 3},
+    "eight lanes in flights": {"row_width": 24, "spans": (1, 3), "lanes": 8, "positions_per_flight": 100},
 }
 
 
@@ -73,12 +73,13 @@ def test_a_round_of_the_same_shape_compiles_nothing(name):
     state = algorithm.init(worlds.prompt())
     for seed in range(3):
         drawn = worlds.batches(DATA, CHOSEN, steps=2, batch=3, seed=seed)
-        planner_shape = worlds.plan(CHOSEN, drawn, row_widths=(24,))
+        planner_shape = worlds.plan(CHOSEN, drawn, row_width=24, spans=(1,))
         state, _ = algorithm.round(state, planner_shape.cohort)
     shapes = {
         str(
             jax.tree.map(
-                np.shape, worlds.plan(CHOSEN, worlds.batches(DATA, CHOSEN, 2, 3, seed=s), row_widths=(24,)).cohort
+                np.shape,
+                worlds.plan(CHOSEN, worlds.batches(DATA, CHOSEN, 2, 3, seed=s), row_width=24, spans=(1,)).cohort,
             )
         )
         for s in range(3)

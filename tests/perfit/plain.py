@@ -61,15 +61,16 @@ class Bigrams:
 
     def __call__(self, frozen, adapters: Adapter, rows: Rows) -> Array:
         clients = adapters["lora"]["q"]["a"].shape[0]
-        owner = rows.client[rows.label_at // rows.tokens.shape[1]]
-        x = frozen["embedding"][rows.tokens.reshape(-1)[rows.label_at]]
+        at, token, weight = (leaf.reshape(-1) for leaf in (rows.label_at, rows.label_token, rows.label_weight))
+        owner = rows.client[at // rows.tokens.shape[1]]
+        x = frozen["embedding"][rows.tokens.reshape(-1)[at]]
         logits = jnp.zeros((len(x), 32))
         for target, own in adapters["lora"].items():
             matrix = jnp.einsum("clir,clro->cio", own["a"], own["b"])
             logits += jnp.einsum("ni,nio->no", x, matrix[owner]) @ frozen["head"][target]
-        asked = jnp.arange(32)[None] == rows.label_token[:, None]
+        asked = jnp.arange(32)[None] == token[:, None]
         nll = jax.nn.logsumexp(logits, axis=1) - jnp.sum(jnp.where(asked, logits, 0), axis=1)
-        return jax.ops.segment_sum(rows.label_weight * nll, owner, num_segments=clients)
+        return jax.ops.segment_sum(weight * nll, owner, num_segments=clients)
 
 
 UNIT = 2 * ((5 + 3) + (5 + 4))  # parameters of each rank of a LoRA on Bigrams: L x sum of (in + out)
@@ -161,7 +162,7 @@ def encoder() -> Encoder:
 
 def layout(**changes) -> Layout:
     """A layout whose rungs are so far apart that cohorts of the small world share one program."""
-    return Layout(**{"row_widths": (32,), "positions_per_flight": 4096, "slack": 3.0} | changes)
+    return Layout(**{"row_width": 32, "spans": (1,), "positions_per_flight": 4096, "slack": 3.0} | changes)
 
 
 def planner(**changes) -> Planner:

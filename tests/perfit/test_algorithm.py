@@ -199,10 +199,11 @@ def reference() -> np.ndarray:
 
 
 LAYOUTS = {
-    "packed": {"row_widths": (96,)},
+    "packed": {"row_width": 96, "spans": (1,)},
     "two lanes, a place left empty, in flights of two widths": {
         "lanes": 2,
-        "row_widths": (24, 48),
+        "row_width": 24,
+        "spans": (1, 2),
         "positions_per_flight": 48,
     },
 }

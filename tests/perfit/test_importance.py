@@ -1,5 +1,6 @@
 """Importance scores against Equations 2 to 4 in closed form, on a model whose gradient anyone can write down."""
 
+import dataclasses
 import functools
 
 import jax
@@ -18,6 +19,18 @@ from tests.perfit import plain
 METRICS = ("first", "second", "mixed")
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """What the least squares read: rows `[R, ...]`, all of which are asked."""
+
+    x: jax.Array
+    y: jax.Array
+    weight: jax.Array
+    client: jax.Array
+    chunks: jax.Array | None = None
+
+
 class LeastSquares:
     """L_c = sum of weight x (x . theta_c - y)^2 over the client's rows; with weight 1 / rows, their mean."""
 
@@ -27,9 +40,9 @@ class LeastSquares:
         return adapters
 
     def __call__(self, frozen, adapters, rows):
-        residual = jnp.einsum("rd,rd->r", rows["x"], adapters["theta"][rows["client"]]) - rows["y"]
+        residual = jnp.einsum("rd,rd->r", rows.x, adapters["theta"][rows.client]) - rows.y
         clients = adapters["theta"].shape[0]
-        return jax.ops.segment_sum(rows["weight"] * residual**2, rows["client"], num_segments=clients)
+        return jax.ops.segment_sum(rows.weight * residual**2, rows.client, num_segments=clients)
 
 
 def rows(clients: list[list[tuple[np.ndarray, np.ndarray]]], room: int) -> tuple[tuple, np.ndarray]:
@@ -48,14 +61,14 @@ def rows(clients: list[list[tuple[np.ndarray, np.ndarray]]], room: int) -> tuple
             block["x"][step, 0, place], block["y"][step, 0, place] = x, y
             block["weight"][step, 0, place], block["client"][step, 0, place] = 1 / len(y), client
             counts[step, client], used[step] = len(y), used[step] + len(y)
-    return (jax.tree.map(jnp.asarray, block),), counts
+    return (Points(**jax.tree.map(jnp.asarray, block)),), counts
 
 
 @functools.cache
 def program():
     def run(theta, batches, counts):
-        flights = jnp.ones((len(counts), 1), jnp.int32)
-        return moments(LeastSquares(), {}, {"theta": theta}, batches, counts, flights, square=True)
+        chunks = (jnp.ones((len(counts), 1), jnp.int32),)
+        return moments(LeastSquares(), {}, {"theta": theta}, batches, counts, chunks, square=True)
 
     return jax.jit(run)
 
@@ -150,7 +163,7 @@ def test_vanilla_initialization_leaves_a_without_any_importance():
     lane = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), (cohort.batches, cohort.counts))
     theta = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), own)
     of = jax.jit(functools.partial(moments, model, square=True))
-    taken = of(model.frozen, theta, *lane, jnp.asarray(cohort.flights))
+    taken = of(model.frozen, theta, *lane, jax.tree.map(jnp.asarray, cohort.chunks))
     for metric in METRICS:
         found = jax.tree.map(functools.partial(importance, metric), theta, taken.gradient, taken.square)
         for factors in found["lora"].values():

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from profit_jax.backbone import Backbone
+from profit_jax.backbone.config import Rope
 from profit_jax.typing import Rows
 from tests.backbone.families import TINY, loras, nothing, prompts, sequence_logits, tiny
 
@@ -96,12 +97,12 @@ ADAPTERS = {
 }
 
 
-@functools.partial(jax.jit, static_argnames="remat")
-def gradient(adapters: dict, rows: Rows, remat: bool = False) -> tuple[dict, jax.Array]:
-    loss = dataclasses.replace(tiny().loss, remat=remat)
+@functools.partial(jax.jit, static_argnames=("remat", "model"))
+def gradient(adapters: dict, rows: Rows, remat: bool = False, model=tiny) -> tuple[dict, jax.Array]:
+    loss = dataclasses.replace(model().loss, remat=remat)
 
     def total(adapters: dict) -> tuple[jax.Array, jax.Array]:
-        losses = loss(tiny().frozen, adapters, rows)
+        losses = loss(model().frozen, adapters, rows)
         return jnp.sum(losses), losses
 
     return jax.grad(total, has_aux=True)(adapters)
@@ -132,6 +133,52 @@ def test_layout_changes_nothing():
     others += [jax.tree.map(lambda *leaves: sum(leaves), *alone)]
     for other in others:
         jax.tree.map(equal_gradient, tight, other)
+
+
+@functools.cache
+def windowed() -> Backbone:
+    """Layers that see 5 positions back, all, and 9, with another rotation where there is a window; capped scores."""
+    config = dataclasses.replace(TINY, windows=(5, None, 9), local_rope=Rope(500.0), score_cap=3.0)
+    return dataclasses.replace(Backbone.random(config), frozen=tiny().frozen)
+
+
+def cut(rows: Rows, parts: int) -> Rows:
+    """The same texts in rows that are `parts` times as short and run on from one another."""
+    width, height = rows.tokens.shape[1] // parts, len(rows.tokens)
+    number = np.where(rows.segments > 0, rows.segments + 100 * np.arange(height)[:, None], 0)
+
+    def shorter(leaf) -> jax.Array:
+        return jnp.asarray(leaf).reshape(-1, width)
+
+    return dataclasses.replace(
+        rows,
+        tokens=shorter(rows.tokens),
+        segments=shorter(number),
+        positions=shorter(rows.positions),
+        client=jnp.repeat(rows.client, parts),
+        span=parts,
+    )
+
+
+@pytest.mark.parametrize("model", [tiny, windowed])
+@pytest.mark.parametrize("parts", [2, 5])
+def test_texts_that_run_on_from_row_to_row_are_texts_in_one_row(model, parts):
+    rows = packed(examples(), 40)
+    whole, losses = gradient(ADAPTERS["both"], rows, model=model)
+    found, again = gradient(ADAPTERS["both"], cut(rows, parts), model=model)
+    np.testing.assert_allclose(again, losses, rtol=1e-6)
+    jax.tree.map(equal_gradient, found, whole)
+
+
+def test_chunks_that_are_not_in_use_are_not_computed():
+    """Labels stand in 5 chunks of 10; of the first two alone, the loss is that of their labels."""
+    rows = packed(examples(), 40)
+    first = jnp.arange(5)[:, None] < 2
+    expected, losses = gradient(ADAPTERS["both"], dataclasses.replace(rows, label_weight=rows.label_weight * first))
+    found, counted = gradient(ADAPTERS["both"], dataclasses.replace(rows, chunks=jnp.asarray(2)))
+    assert (np.asarray(rows.label_weight)[2:] > 0).any()
+    np.testing.assert_array_equal(counted, losses)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_a_client_without_labels_has_no_loss_and_no_gradient():

@@ -39,6 +39,9 @@ LAYOUTS = {
     "two widths": {"row_width": 24, "spans": (1, 3)},
     "in flights": {"row_width": 24, "spans": (1, 2), "positions_per_flight": 96},
     "in single rows": {"row_width": 32, "spans": (1,), "positions_per_flight": 1},
+    "texts over rows": {"row_width": 5, "spans": (2, 5)},
+    "texts over rows, in flights": {"row_width": 8, "spans": (3,), "positions_per_flight": 40},
+    "texts over rows, three lanes": {"row_width": 7, "spans": (2, 4), "lanes": 3, "positions_per_flight": 60},
     "three lanes": {"row_width": 64, "spans": (1,), "lanes": 3},
     "eight lanes in flights": {"row_width": 24, "spans": (1, 3), "lanes": 8, "positions_per_flight": 100},
 }

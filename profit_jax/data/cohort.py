@@ -150,7 +150,7 @@ class Planner:
             for step, batch in zip(step_of[i], batches[i]):
                 count = len(batch) if self.reduction == "example" else sum(len(example.target) for example in batch)
                 counts[lane, step, place] = count
-                content[lane][step] += [Text(place, 1 / max(1, count), example) for example in batch]
+                content[lane][step] += [Text.of(place, 1 / max(1, count), example) for example in batch]
 
         shape, dealt = self._shape(content)
         width, own_lanes = self.layout.row_width, self._readers.lanes[self._readers.own]
@@ -272,7 +272,7 @@ def _fill(block: Block, width: int, dealt: Sequence[Sequence[Sequence[Flight]]])
 
     rows, of_labels = (*lead, block.rows, width), (*lead, *labels)
     none = np.zeros(0, np.int32)  # a block may be empty in a cohort that took a shape in use
-    tokens = np.concatenate([none, *(part for _, _, (query, target) in texts for part in (query, target[:-1]))])
+    tokens = np.concatenate([none, *(part for _, _, (query, target), _ in texts for part in (query, target[:-1]))])
     asked_for = np.concatenate([none, *(text.example.target for text in texts)])
     scales = np.repeat(np.array([text.scale for text in texts], np.float32), targets)
     return Rows(

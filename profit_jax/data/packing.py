@@ -15,16 +15,17 @@ from profit_jax.data.encode import Encoded
 
 
 class Text(NamedTuple):
-    """An example to be packed: its owner's place in the lane, the weight of its labels, its tokens."""
+    """An example to be packed: its owner's place in the lane, the weight of its labels, its tokens and positions."""
 
     place: int
     scale: float
     example: Encoded
+    length: int
 
-    @property
-    def length(self) -> int:
-        """Its positions."""
-        return needed(self.example)
+    @classmethod
+    def of(cls, place: int, scale: float, example: Encoded) -> "Text":
+        """With its length."""
+        return cls(place, scale, example, needed(example))
 
 
 def needed(example: Encoded) -> int:
@@ -61,7 +62,7 @@ class Flight:
     """Rows that are computed together, as they fill up.
 
     >>> flight = Flight(rows=3, width=8, span=2)
-    >>> texts = [Text(0, 1.0, Encoded(np.zeros(n), np.zeros(1))) for n in (10, 5, 12, 6)]
+    >>> texts = [Text.of(0, 1.0, Encoded(np.zeros(n), np.zeros(1))) for n in (10, 5, 12, 6)]
     >>> [flight.take(text) for text in texts], [run.starts for run in flight.runs]
     ([True, True, False, True], [[0, 10, 15]])
     """
@@ -76,17 +77,18 @@ class Flight:
 
         It reaches over `span` rows at most, so a row that it would begin too far to the right stays unfinished.
         """
-        own = self._of_place.setdefault(text.place, [])
-        for run in (*own, Run()):
+        for run in self._of_place.get(text.place, ()):
             begun, end = run.end % self.width, run.end + text.length
-            more = -(-end // self.width) - run.rows(self.width)
-            if (begun or not run.texts) and begun + text.length <= self.span * self.width and more <= self.free:
-                break
+            if begun and begun + text.length <= self.span * self.width:
+                more = -(-end // self.width) - run.rows(self.width)
+                if more <= self.free:
+                    break
         else:
-            return False
-        if not run.texts:
-            own.append(run)
+            run, more = Run(), -(-text.length // self.width)
+            if more > self.free:
+                return False
             self.runs.append(run)
+            self._of_place.setdefault(text.place, []).append(run)
         run.texts.append(text)
         run.starts.append(run.end)
         run.end += text.length

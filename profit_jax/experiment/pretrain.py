@@ -107,7 +107,7 @@ def batches(
 def _rows(documents: list[Encoded], length: int) -> list[list[Encoded]]:
     """First fit, longest first."""
     flight = Flight(rows=len(documents), width=length, span=1)
-    for text in sorted((Text(0, 1.0, document) for document in documents), key=lambda text: -text.length):
+    for text in sorted((Text.of(0, 1.0, document) for document in documents), key=lambda text: -text.length):
         flight.take(text)
     return [[text.example for text in run.texts] for run in flight.runs]
 

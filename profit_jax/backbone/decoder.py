@@ -58,21 +58,25 @@ class Decoder(nnx.Module):
     def __call__(
         self,
         x: Array,  # [R, T, D]
-        positions: Array,  # [R, T], counted from the end of the prompt
-        visible: Array,  # [R, T, S] bool, S last of all the rows of the span; a prompt is seen by all
+        positions: Array,  # [R, T], counted from the end of the prompt; [1, T] where rows do not differ
+        visible: Array,  # [R, T, S] bool, or [1, T, S], S last of all the rows of the span; a prompt is seen by all
         client: Array,  # [R]
         adapters: Adapter = MappingProxyType({}),  # as `read` leaves them: leaves [C, L, ...]
         past: tuple[KeysValues, ...] = (),  # leaves [L, R, G, ., E]
         past_positions: Array | None = None,  # [R, S - span T], where the keys in `past` stand
         remat: bool = False,
         span: int = 1,  # rows that a row looks at, the last of which is its own
+        only_keys_values: bool = False,
     ) -> tuple[Array, KeysValues]:
-        """Runs all blocks; returns hidden states before the last norm and every layer's own keys and values."""
+        """Runs all blocks; returns hidden states before the last norm and every layer's own keys and values.
+
+        With `only_keys_values` the last block does no more than these take, and the hidden states are those before it.
+        """
         block, weights = nnx.split(self.blocks)
         by_layer = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), dict(adapters))
         ahead = adapters["prefix"][0].shape[3] if "prefix" in adapters else 0
         positions, visible = positions + ahead, jnp.pad(visible, ((0, 0), (0, 0), (ahead, 0)), constant_values=True)
-        before = [jnp.broadcast_to(jnp.arange(ahead), (x.shape[0], ahead))]
+        before = [jnp.broadcast_to(jnp.arange(ahead), (positions.shape[0], ahead))]
         before += [] if past_positions is None else [past_positions + ahead]
         keys_at = jnp.concatenate([*before, over_span(positions, span, axis=1)], axis=1)
         reach = self.config.reach
@@ -88,16 +92,23 @@ class Decoder(nnx.Module):
         which = None if len(kinds) == 1 else jnp.asarray([kinds.index(kind) for kind in reach], jnp.int32)
 
         def layer(x: Array, stacked: tuple) -> tuple[Array, KeysValues]:
-            weights, adapters, past, which = stacked
+            weights, adapters, past, which, last = stacked
             rows = jax.tree.map(lambda leaf: of_rows(leaf, client), adapters)
             if "prefix" in rows:
                 past = (jax.tree.map(lambda leaf: leaf.astype(x.dtype), rows["prefix"]), *past)
             turn, seen = (
                 sights[0] if which is None else jax.tree.map(lambda *kinds: lax.select_n(which, *kinds), *sights)
             )
-            return nnx.merge(block, weights)(x, turn, seen, rows.get("lora", {}), past, span)
+            module, lora = nnx.merge(block, weights), rows.get("lora", {})
 
-        return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past, which))
+            def whole() -> tuple[Array, KeysValues]:
+                return module(x, turn, seen, lora, past, span)
+
+            # A branch, since a scan over all layers but one would hold a copy of their weights.
+            return whole() if last is None else lax.cond(last, lambda: (x, module.keys_values(x, turn, lora)), whole)
+
+        last = jnp.arange(len(reach)) == len(reach) - 1 if only_keys_values else None
+        return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past, which, last))
 
     def logits(self, hidden: Array) -> Array:
         """Last norm and output projection: `[..., D]` -> `[..., V]` float32."""

@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax import hosts, rng
-from profit_jax.backbone.decoder import Decoder, visible_within
+from profit_jax.backbone.decoder import Decoder
 from profit_jax.backbone.layers import KeysValues
 from profit_jax.errors import InputError
 from profit_jax.typing import Adapter, Array, Frozen, Queries
@@ -37,9 +37,9 @@ class Sampling(NamedTuple):
 
 class _State(NamedTuple):
     step: Array  # [] int32, tokens written so far
-    token: Array  # [R] int32, the last one chosen
+    token: Array  # [R] int32, read next: the query's last one, then the last one chosen
     ended: Array  # [R] bool
-    recent: KeysValues  # [L, R, G, new, E] each: keys and values of the written tokens
+    recent: KeysValues  # [L, R, G, new, E] each: keys and values of the tokens that the loop has read
     answer: jax.Array  # [R, new] int32
 
 
@@ -55,8 +55,8 @@ def decode(
 ) -> Array:
     """Continues every query token by token, with the likeliest or with drawn ones.
 
-    The loop stops when every row has ended. Keys and values of the queries are a constant of the loop; only the
-    small buffer of the written tokens' is updated in it.
+    The loop begins with each query's last token and stops when every row has ended. All that is made of the tokens
+    before are keys and values, a constant of the loop; only a small buffer is updated in it.
 
     Args:
       graph: the decoder's structure; static under jit.
@@ -92,25 +92,23 @@ def _run(
         token = (jnp.argmax(logits, axis=-1) if sampling is None else draw(logits, sampling, step)).astype(jnp.int32)
         return token, ended | jnp.isin(token, jnp.asarray(end_tokens, jnp.int32))
 
-    at = jnp.broadcast_to(jnp.arange(width)[None], (rows, width))
-    inside = at < queries.length[:, None]
-    x, known = model(model.embed_tokens(queries.tokens), at, visible_within(inside), queries.client, adapters)
-    past_at = jnp.concatenate([at, queries.length[:, None] + jnp.arange(new_tokens)[None]], axis=1)
-    last = jnp.take_along_axis(x, jnp.maximum(queries.length - 1, 0)[:, None, None], axis=1)[:, 0]
-    token, ended = choose(last, queries.length == 0, jnp.int32(0))
-    recent = jax.tree.map(lambda own: jnp.zeros((*own.shape[:3], new_tokens, own.shape[4]), own.dtype), known)
-    answer = jnp.full((rows, new_tokens), -1, jnp.int32).at[:, 0].set(jnp.where(ended, -1, token))
+    # Only keys and values: what follows a query is for the loop to say. Padding is seen by nobody, so it may see all.
+    at, causal = jnp.arange(width)[None], jnp.tri(width, dtype=bool)[None]
+    x = model.embed_tokens(queries.tokens)
+    _, known = model(x, at, causal, queries.client, adapters, only_keys_values=True)
+    end = jnp.maximum(queries.length - 1, 0)[:, None]
+    inside = at < end
+    past_at = jnp.concatenate([jnp.broadcast_to(at, (rows, width)), end + jnp.arange(new_tokens)[None]], axis=1)
 
     def running(state: _State) -> Array:
         return (state.step < new_tokens) & ~jnp.all(state.ended)
 
     def write(state: _State) -> _State:
-        step = state.step - 1  # of the token that is read now, the last one written
-        written = jnp.broadcast_to((jnp.arange(new_tokens) < step)[None], (rows, new_tokens))
-        visible = jnp.concatenate([inside, written, jnp.ones((rows, 1), bool)], axis=1)[:, None]
+        read = jnp.broadcast_to((jnp.arange(new_tokens) < state.step)[None], (rows, new_tokens))
+        visible = jnp.concatenate([inside, read, jnp.ones((rows, 1), bool)], axis=1)[:, None]
         x, own = model(
             model.embed_tokens(state.token)[:, None],
-            (queries.length + step)[:, None],
+            end + state.step,
             visible,
             queries.client,
             adapters,
@@ -118,13 +116,16 @@ def _run(
             past_positions=past_at,
         )
         recent = jax.tree.map(
-            lambda kept, new: lax.dynamic_update_slice_in_dim(kept, new, step, axis=3), state.recent, own
+            lambda kept, new: lax.dynamic_update_slice_in_dim(kept, new, state.step, axis=3), state.recent, own
         )
         token, ended = choose(x[:, 0], state.ended, state.step)
         answer = state.answer.at[:, state.step].set(jnp.where(ended, -1, token))
         return _State(state.step + 1, token, ended, recent, answer)
 
-    return lax.while_loop(running, write, _State(jnp.int32(1), token, ended, recent, answer))
+    token = jnp.take_along_axis(queries.tokens, end, axis=1)[:, 0]
+    recent = jax.tree.map(lambda own: jnp.zeros((*own.shape[:3], new_tokens, own.shape[4]), own.dtype), known)
+    answer = jnp.full((rows, new_tokens), -1, jnp.int32)
+    return lax.while_loop(running, write, _State(jnp.int32(0), token, queries.length == 0, recent, answer))
 
 
 _decode = jax.jit(decode, static_argnames=("graph", "new_tokens", "end_tokens"))
@@ -283,15 +284,15 @@ def batches(lengths: Sequence[int], positions: int, lanes: int = 1) -> Iterator[
 
 
 def ladder(length: int) -> int:
-    """The narrowest of the widths 16, 24, 32, 48, 64, 96, ... that holds `length`.
+    """The narrowest of the widths 16, 32, 48, ... 112, 128, 160, 192, 224, 256, 320, ... that holds `length`.
 
-    >>> [ladder(n) for n in (1, 16, 17, 100)]
-    [16, 16, 24, 128]
+    They are multiples of 16, and above 64 four for each doubling: scores grow with a width's square.
+
+    >>> [ladder(n) for n in (1, 16, 17, 100, 129)]
+    [16, 16, 32, 112, 160]
     """
-    width = _NARROWEST
-    while width < length:
-        width = width * 3 // 2 if width & (width - 1) == 0 else width * 4 // 3
-    return width
+    step = max(_NARROWEST, (1 << (length - 1).bit_length()) // 8)
+    return -(-length // step) * step
 
 
 def _batch(queries: list[np.ndarray], clients: list[int], rows: int, width: int) -> Queries:

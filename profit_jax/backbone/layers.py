@@ -22,6 +22,8 @@ from profit_jax.typing import Array
 LoraRows = Mapping[str, Mapping[str, Array]]  # {target: {"a": [R, in, r], "b": [R, r, out]}}, one layer's
 KeysValues = tuple[Array, Array]  # [R, G, T, E] each
 
+_BLOCKS, _NARROWEST_BLOCK = 4, 64  # of the queries of a row, and positions of a block at least
+
 
 def rotation(positions: Array, frequencies: Array) -> tuple[Array, Array]:
     """Cosine and sine of every position's angles: `[R, T]` -> two of `[R, 1, T, E / 2]` float32."""
@@ -73,10 +75,14 @@ def attend(
 ) -> Array:
     """`softmax(scale Q K^T) V` (Vaswani et al. 2017), keys and values in parts.
 
+    A row's queries are taken in a few blocks, each with the keys up to its end: of the scores of keys behind the query,
+    which nobody sees, up to three quarters are never made. Rows that run on from one another are short, and one block.
+
     Args:
       queries: `[R, H, T, E]`.
       parts: keys and values `[R, G, S_i, E]` each; query head h looks at key-value head h // (H / G).
-      visible: `[R, T, S_1 + S_2 + ... + span T]` bool.
+      visible: `[R, T, S_1 + S_2 + ... + span T]` bool, or `[1, T, ...]` for all rows; the last T keys are those of the
+        queries' own positions, and a query sees none of those behind its own.
       scale: of the products.
       cap: of the scaled products, see `capped`.
       span: rows of the last part that a row looks at, the last of which is its own; see `over_span`.
@@ -86,8 +92,17 @@ def attend(
     """
     rows, heads, length, width = queries.shape
     groups = parts[0][0].shape[1]
-    grouped = queries.reshape(rows, groups, heads // groups, length, width)
-    return _attend(grouped, parts, visible[:, None, None], scale, cap, span).reshape(queries.shape)
+    grouped, visible = queries.reshape(rows, groups, heads // groups, length, width), visible[:, None, None]
+    *past, (keys, values) = parts
+    size = length if span > 1 else max(_NARROWEST_BLOCK, -(-length // _BLOCKS))
+
+    def block(start: int) -> Array:
+        end = min(start + size, length)
+        seen, own = visible.shape[-1] - length + end, keys.shape[2] - length + end
+        known = (*past, (keys[:, :, :own], values[:, :, :own]))
+        return _attend(grouped[..., start:end, :], known, visible[..., start:end, :seen], scale, cap, span)
+
+    return jnp.concatenate([block(start) for start in range(0, length, size)], axis=3).reshape(queries.shape)
 
 
 def _looked_at(parts: tuple[KeysValues, ...], span: int, queries: int) -> tuple[KeysValues, ...]:
@@ -235,16 +250,19 @@ class Attention(nnx.Module):
         span: int = 1,
     ) -> tuple[Array, KeysValues]:
         """Returns the attended values `[R, T, D]` and x's own keys and values."""
-
-        def heads(name: str) -> Array:
-            y = adapted(getattr(self, name), x, lora.get(name))
-            return jnp.swapaxes(y.reshape(*y.shape[:2], -1, self.head_width), 1, 2)
-
-        own = rotate(normed(self.k_norm, heads("k")), *turn), heads("v")
-        queries = rotate(normed(self.q_norm, heads("q")), *turn)
+        own = self.keys_values(x, turn, lora)
+        queries = rotate(normed(self.q_norm, self._heads("q", x, lora)), *turn)
         y = attend(queries, (*past, own), visible, self.scale, self.cap, span)
         y = jnp.swapaxes(y, 1, 2)
         return adapted(self.o, y.reshape(*y.shape[:2], -1), lora.get("o")), own
+
+    def keys_values(self, x: Array, turn: tuple[Array, Array], lora: LoraRows) -> KeysValues:
+        """Those of x `[R, T, D]`."""
+        return rotate(normed(self.k_norm, self._heads("k", x, lora)), *turn), self._heads("v", x, lora)
+
+    def _heads(self, name: str, x: Array, lora: LoraRows) -> Array:
+        y = adapted(getattr(self, name), x, lora.get(name))
+        return jnp.swapaxes(y.reshape(*y.shape[:2], -1, self.head_width), 1, 2)
 
 
 ACTIVATIONS = {"silu": nnx.silu, "gelu": functools.partial(nnx.gelu, approximate=False), "gelu_tanh": nnx.gelu}
@@ -303,3 +321,7 @@ class Block(nnx.Module):
         if self.mlp_norm is not None:  # otherwise the MLP reads what attention reads
             read = normed(self.mlp_norm, x if self.parallel else between)
         return between + normed(self.mlp_out_norm, self.mlp(read, lora)), own
+
+    def keys_values(self, x: Array, turn: tuple[Array, Array], lora: LoraRows) -> KeysValues:
+        """The layer's keys and values alone."""
+        return self.attention.keys_values(normed(self.attention_norm, x), turn, lora)

@@ -35,7 +35,7 @@ $(VENV)/installed: setup.py constraints.txt
 	@touch $@
 
 demo: venv
-	$(BIN)/python launch/demo.py
+	$(BIN)/python -m launch.demo
 
 test: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)

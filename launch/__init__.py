@@ -1,4 +1,4 @@
 """The launchers: thin absl programs, one a file.
 
-`python launch/<name>.py` runs one from the repository root, `python -m launch.<name>` where the wheel is installed too.
+`python -m launch.<name>` runs one: in the root of the repository, or in any folder where the project is installed.
 """

@@ -137,7 +137,7 @@ def run(main: Main) -> NoReturn:
 
 def keep_programs() -> None:
     """Compiled programs are kept from one process to the next, where JAX_COMPILATION_CACHE_DIR does not say where."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyrefly: ignore[missing-attribute]  made at run time
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(caches) / "profit_jax" / "programs"))
 
@@ -153,12 +153,18 @@ def command(name: str, **settings: object) -> str:
 
 
 def config_settings() -> dict[str, Any]:
-    """The config and the mesh of this launcher as settings of another, as far as the command gives them."""
+    """The config and the shared flags of this launcher as settings of another, as far as the command gives them."""
     flag = flags.FLAGS["config"]
     fields = config_flags.get_override_values(flag)
-    given = {"mesh": flags.FLAGS["mesh"].value} if flags.FLAGS["mesh"].present else {}
     named = config_flags.get_config_filename(flag)
-    return {"config": named, **{f"config.{name}": fields[name] for name in fields}, **given}
+    return {"config": named, **{f"config.{name}": fields[name] for name in fields}, **shared_flags()}
+
+
+def shared_flags() -> dict[str, str]:
+    """`--mesh` and `--log`, which change no result, as far as the command gives them."""
+    values = flags.FLAGS.flag_values_dict()
+    given = {"mesh": values["mesh"], "log": ",".join(values["log"])}
+    return {name: value for name, value in given.items() if flags.FLAGS[name].present}
 
 
 def launch(name: str, **settings: object) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +37,7 @@ class Options:
     workdir: Path
     shared: Mapping[str, str]  # fields of whichever config has them
     data: Sequence[str] = ()  # NAME:FILE of instruction sets, or a file for all
-    mesh: str | None = None  # changes no result, so a run is known again without it
+    flags: Mapping[str, str] = field(default_factory=dict)  # --mesh, --log: a run is known again without them
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def plan(runs: Iterable[tuple[Run, int]], options: Options) -> list[Job]:
         launchers = {run.launcher: None, **launchers}
         if folder(run, seed) not in jobs:
             jobs[folder(run, seed)] = _job(run, seed, options, jobs)
-    for field in options.shared:
-        if not any(_fields.has(config_of(Run(launcher, ""), options.scale), field) for launcher in launchers):
-            raise InputError(f"no config has a field {field!r}")
+    for name in options.shared:
+        if not any(_fields.has(config_of(Run(launcher, ""), options.scale), name) for launcher in launchers):
+            raise InputError(f"no config has a field {name!r}")
     return [*jobs.values()]
 
 
@@ -122,7 +122,7 @@ def _job(run: Run, seed: int, options: Options, jobs: Mapping[str, Job]) -> Job:
     flags = {
         "config": f"configs/{package(run)}/{options.scale}.py:{run.names}",
         **{f"config.{name}": value for name, value in fields.items()},
-        **({"mesh": options.mesh} if options.mesh else {}),
+        **options.flags,
         "workdir": options.workdir / folder(run, seed),
     }
     return Job(folder(run, seed), arguments_of(run.launcher, **flags), json.loads(json.dumps(made_of)), start)

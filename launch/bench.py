@@ -1,13 +1,13 @@
 """Times what a config describes and prints one JSON line; or prints a table of how much faster than torch rounds are.
 
-    python launch/bench.py --config=configs/bench.py
-    python launch/bench.py --config=configs/bench.py --config.adapter=lora
-    python launch/bench.py --config=configs/bench.py --config.model=MODEL --config.data_dir=DATA \
+    python -m launch.bench --config=configs/bench.py
+    python -m launch.bench --config=configs/bench.py --config.adapter=lora
+    python -m launch.bench --config=configs/bench.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.clients_per_round=32 --config.local_steps=16 --config.batch_size=32 \
         --config.rounds=0 --config.planned=4 --mesh=clients:4    # layout only, of devices that need not be there
-    python launch/bench.py --config=configs/bench.py:llama2_7b --config.measure=aggregation
-    python launch/bench.py --config=configs/bench.py --against=torch     # the same round by torch and PEFT; on CPU
-    python launch/bench.py --config=configs/bench.py --suite --config.tokenizer=MODEL --config.data_dir=DATA \
+    python -m launch.bench --config=configs/bench.py:llama2_7b --config.measure=aggregation
+    python -m launch.bench --config=configs/bench.py --against=torch     # the same round by torch and PEFT; on CPU
+    python -m launch.bench --config=configs/bench.py --suite --config.tokenizer=MODEL --config.data_dir=DATA \
         --config.data=dolly:FILE --rows='round/24m/*'                    # without --rows all; hours on two cores
 
 The line's numbers are told where they are measured: of a round (launch/_bench_round.py), of one beside torch's

@@ -1,9 +1,9 @@
 """Takes an adapter out of a training run: as a Hugging Face PEFT folder, or merged into a copy of the model.
 
-    python launch/export_adapter.py --workdir=runs/fedavg_adam --out=prompt
-    python launch/export_adapter.py --workdir=runs/p_adam --client=12 --out=prompt-12
-    python launch/export_adapter.py --workdir=runs/perfit-r16 --client=3 --out=lora-3
-    python launch/export_adapter.py --workdir=runs/fit --merge --out=model
+    python -m launch.export_adapter --workdir=runs/fedavg_adam --out=prompt
+    python -m launch.export_adapter --workdir=runs/p_adam --client=12 --out=prompt-12
+    python -m launch.export_adapter --workdir=runs/perfit-r16 --client=3 --out=lora-3
+    python -m launch.export_adapter --workdir=runs/fit --merge --out=model
 
 The workdir is one of profit_train (its prompt with the best validation score), profit_personalize or perfit_train (what
 the last round left). Where each client has an adapter of its own, --client says whose: the number that clients.jsonl

@@ -1,7 +1,7 @@
 """Answers prompts with a model and, if one is given, an adapter.
 
-    python launch/generate.py --model=tiny --adapter=runs/fedavg_adam --prompt="a query" --prompt="another"
-    python launch/generate.py --model=MODEL --adapter=runs/perfit-r16 --client=3 --form=instruction \
+    python -m launch.generate --model=tiny --adapter=runs/fedavg_adam --prompt="a query" --prompt="another"
+    python -m launch.generate --model=MODEL --adapter=runs/perfit-r16 --client=3 --form=instruction \
         --prompt="Name a prime."
 
 An adapter works for what stands in front of it in training: a query and a line break (profit_train,

@@ -1,6 +1,6 @@
 """PerFIT, FIT or local tuning of a LoRA on instruction data split among clients; personalized perplexity each round.
 
-    python launch/perfit_train.py --config=configs/perfit/small.py:perfit,r16 --config.model=MODEL \
+    python -m launch.perfit_train --config=configs/perfit/small.py:perfit,r16 --config.model=MODEL \
         --config.data=dolly:FILE --workdir=runs/perfit-r16
 
 FIT with local tuning after is two runs: `--config.method=fit`, then `--config.method=local --config.start=ITS_WORKDIR`

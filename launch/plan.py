@@ -1,10 +1,10 @@
 """What the round of a config needs on devices that are not there: memory, arithmetic, exchanges, and time at least.
 
-    python launch/plan.py --config=configs/profit/paper.py:hhf,fed_avg_adam --shape=palm_8b --topology=v5e:4x8 \
+    python -m launch.plan --config=configs/profit/paper.py:hhf,fed_avg_adam --shape=palm_8b --topology=v5e:4x8 \
         --mesh=clients:8,model:4
-    python launch/plan.py --config=configs/perfit/paper.py:perfit,r16 --shape=llama2_7b --topology=v5e:4x4 \
+    python -m launch.plan --config=configs/perfit/paper.py:perfit,r16 --shape=llama2_7b --topology=v5e:4x4 \
         --mesh=clients:4,model:4
-    python launch/plan.py --config=configs/profit/small.py --config.model=tiny --topology=cpu:8 \
+    python -m launch.plan --config=configs/profit/small.py --config.model=tiny --topology=cpu:8 \
         --mesh=clients:4,model:2
 
 The real round is compiled, by libtpu (extra `plan`) for TPUs v4, v5e, v5p and v6e, by the CPU for cpu:N, N fake

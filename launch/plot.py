@@ -1,7 +1,7 @@
 """Draws whatever the records of some workdirs allow, as PNG and PDF, and writes their tables as CSV.
 
-    python launch/plot.py --workdir=runs/adam,runs/sgd --labels="FedAvg(Adam),FedAvg(SGD)" --out=figures
-    python launch/plot.py --workdir=runs/hhf,runs/lhf --labels=FedAvg,FedAvg --panels=HHF-SNI,LHF-SNI --kinds=tradeoff
+    python -m launch.plot --workdir=runs/adam,runs/sgd --labels="FedAvg(Adam),FedAvg(SGD)" --out=figures
+    python -m launch.plot --workdir=runs/hhf,runs/lhf --labels=FedAvg,FedAvg --panels=HHF-SNI,LHF-SNI --kinds=tradeoff
 
 A workdir of stage 1 gives `training_loss` and `training_norms`, one of stage 2 `tradeoff`, `genie`, `percentiles` and
 `clients_<label>`, a folder with prepared data `heterogeneity` and the table `statistics`; runs of one stage share a

@@ -1,7 +1,7 @@
 """Prepares Super-NaturalInstructions for federated training: three partitions on disk, and their statistics.
 
-    python launch/prepare_sni.py --source_dir=natural-instructions --data_dir=data
-    python launch/prepare_sni.py --source_dir=some_tasks --data_dir=data --chunk_size=150   # for a small sample
+    python -m launch.prepare_sni --source_dir=natural-instructions --data_dir=data
+    python -m launch.prepare_sni --source_dir=some_tasks --data_dir=data --chunk_size=150   # for a small sample
 
 Writes `<data_dir>/federated_sni/{hhf,mhf,lhf}` and `<data_dir>/federated_sni/statistics.json`. What is there already is
 reused if it was made with the same flags from the same files, and otherwise left alone with an error.

@@ -1,6 +1,6 @@
 """Pretrains the small backbone that ships with the package, on the generated text of `profit_jax.data.tiny`.
 
-    python launch/pretrain_tiny.py --out=MODEL [--config.plan.steps=300 ...]
+    python -m launch.pretrain_tiny --out=MODEL [--config.plan.steps=300 ...]
 
 Writes a Hugging Face folder (config.json, model.safetensors, a tokenizer) with a README.md that says how it was made
 and how good it is. Nothing stands in the folder before all of it does.
@@ -115,7 +115,7 @@ and tested without a download.
 
 ## How it was made
 
-    python launch/pretrain_tiny.py {shlex.join(["--out=MODEL", *settings])}
+    python -m launch.pretrain_tiny {shlex.join(["--out=MODEL", *settings])}
 
 - {made.tokens:,} tokens of {made.counts["documents"]:,} documents; {made.counts["dropped"]:,} more were longer than a
   row and left out.

@@ -1,6 +1,6 @@
 """Profit, stage 2: unseen clients personalize a prompt; local against global score at every point.
 
-    python launch/profit_personalize.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
+    python -m launch.profit_personalize --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.personalize.start=runs/hhf-fed_avg --workdir=runs/hhf-fed_avg-p13n
 
 `personalize.start` is the workdir of a training run, a prompt's Hugging Face PEFT folder, or a baseline:

@@ -1,6 +1,6 @@
 """Profit, stage 1: trains a soft prompt on the training clients (FedAvg, FedSGD or centralized).
 
-    python launch/profit_train.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
+    python -m launch.profit_train --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.algorithm=fed_avg --workdir=runs/hhf-fed_avg
 
 Writes config.json, metrics.jsonl and checkpoints/ to the workdir. The same command again resumes a stopped run.

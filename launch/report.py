@@ -1,7 +1,7 @@
 """Writes one HTML page about the experiments that launch/reproduce.py has done, to open in any browser.
 
-    python launch/report.py --workdir=runs/effects
-    python launch/report.py --workdir=runs/effects --out=effects.html
+    python -m launch.report --workdir=runs/effects
+    python -m launch.report --workdir=runs/effects --out=effects.html
 
 Each experiment stands with what the paper claims and what was found: effects with intervals in tables that can be
 sorted, the curve of every client with its numbers under the pointer, the figures, and how the runs were configured.

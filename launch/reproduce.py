@@ -1,12 +1,12 @@
 """Reproduces figures and tables of the papers: does their runs over seeds, draws them and sums up the effects.
 
-    python launch/reproduce.py --list                                  # what there is, and what it costs
-    python launch/reproduce.py --list --experiment=profit/figure5      # one of them in full
-    python launch/reproduce.py --experiment=profit/figure5 --workdir=runs/effects --seeds=5 --jobs=2
-    python launch/reproduce.py --experiment=all --workdir=runs/effects --seeds=1 --jobs=2
-    python launch/reproduce.py --experiment=perfit/table2 --scale=small --model=MODEL --data=dolly:FILE \
+    python -m launch.reproduce --list                                  # what there is, and what it costs
+    python -m launch.reproduce --list --experiment=profit/figure5      # one of them in full
+    python -m launch.reproduce --experiment=profit/figure5 --workdir=runs/effects --seeds=5 --jobs=2
+    python -m launch.reproduce --experiment=all --workdir=runs/effects --seeds=1 --jobs=2
+    python -m launch.reproduce --experiment=perfit/table2 --scale=small --model=MODEL --data=dolly:FILE \
         --workdir=runs/table2 --set=rounds=20
-    python launch/reproduce.py --experiment='profit/tuning_*_hhf' --workdir=runs/tuning
+    python -m launch.reproduce --experiment='profit/tuning_*_hhf' --workdir=runs/tuning
 
 Without --data_dir, scale tiny prepares the embedded corpus in <workdir>/data; its model and its instructions need no
 preparation.
@@ -33,7 +33,7 @@ from configs.experiments import ALIASES, EXPERIMENTS, Experiment
 from launch import _costs, _runs, _summary
 from launch._done import Done
 from launch._forks import Forks
-from launch._main import arguments_of, command, define_mesh, run
+from launch._main import arguments_of, command, define_log, define_mesh, run, shared_flags, watching, writers
 from profit_jax.data.partition import PARTITIONS
 from profit_jax.errors import InputError
 
@@ -48,7 +48,8 @@ JOBS = flags.DEFINE_integer("jobs", 1, "Runs side by side; on a GPU each takes i
 MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, where the config names none.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Profit's data, as prepare_sni.py has written them.")
 DATA = flags.DEFINE_list("data", [], "PerFIT's data, if not on the hub: NAME:FILE.")
-MESH = define_mesh(None)
+LOG = define_log()
+define_mesh(None)
 SET = flags.DEFINE_multi_string("set", [], "field=value of the config, for all runs whose config has that field.")
 
 
@@ -61,6 +62,7 @@ def main(argv: Sequence[str]) -> Done | None:
         return None
     if not WORKDIR.value:
         raise InputError("give --workdir=FOLDER")
+    writers(LOG.value)  # one that is not installed is told here, not by each run
     named = chosen_experiments(EXPERIMENT.value or [])
     chosen = {name: _runs.at(experiment, SCALE.value) for name, experiment in named.items()}
     workdir = Path(WORKDIR.value)
@@ -87,7 +89,8 @@ def main(argv: Sequence[str]) -> Done | None:
     print(f"\n{_summary.write(workdir, rows)}")
     if failed:
         raise InputError(f"{len(failed)} failed: {'; '.join(f'{name} ({why})' for name, why in failed.items())}")
-    return Done(f"{len(jobs)} runs of {len(chosen)} experiments done", workdir, [command("report", workdir=workdir)])
+    following = [command("report", workdir=workdir), *watching(LOG.value, WORKDIR.value)]
+    return Done(f"{len(jobs)} runs of {len(chosen)} experiments done", workdir, following)
 
 
 def chosen_experiments(patterns: Sequence[str]) -> dict[str, Experiment]:
@@ -120,7 +123,7 @@ def options(workdir: Path) -> _runs.Options:
         if not equals:
             raise InputError(f"--set={setting}: give field=value")
         shared[name] = value
-    return _runs.Options(SCALE.value, workdir, shared, DATA.value, MESH.value)
+    return _runs.Options(SCALE.value, workdir, shared, DATA.value, shared_flags())
 
 
 def embedded() -> bool:

@@ -1,9 +1,9 @@
 """Searches config fields: a run for every point of a grid, one table of what they come to, and the best.
 
-    python launch/sweep.py --config=configs/profit/tiny.py:hhf,fed_avg_adam --config.data_dir=runs/demo/data \
+    python -m launch.sweep --config=configs/profit/tiny.py:hhf,fed_avg_adam --config.data_dir=runs/demo/data \
         --grid=server_optimizer.learning_rate=0.01,0.1,1 --grid=client_optimizer.learning_rate=0.01,0.1 \
         --workdir=runs/sweep
-    python launch/sweep.py --launcher=perfit_train --config=configs/perfit/tiny.py:dolly,pathological,perfit,r16 \
+    python -m launch.sweep --launcher=perfit_train --config=configs/perfit/tiny.py:dolly,pathological,perfit,r16 \
         --grid=client_optimizer.learning_rate=0.01,0.03 --grid=metric=first,second --workdir=runs/sweep-perfit
 
 Points of stage 1 that differ in learning rates alone are trained side by side in one compiled round, `--at_once` of
@@ -31,7 +31,17 @@ from ml_collections import ConfigDict, config_flags
 from launch import _fields, _parts, _runs
 from launch._done import Done
 from launch._forks import Forks
-from launch._main import arguments_of, command, define_config, define_mesh, run
+from launch._main import (
+    arguments_of,
+    command,
+    define_config,
+    define_log,
+    define_mesh,
+    run,
+    shared_flags,
+    watching,
+    writers,
+)
 from launch._summary import best, markdown, measured, number
 from profit_jax.errors import InputError
 
@@ -43,7 +53,8 @@ MEASURES = {
 RATES = ("server_optimizer.learning_rate", "client_optimizer.learning_rate")  # as `profit_train --rates` takes them
 
 CONFIG = define_config()
-MESH = define_mesh(None)
+LOG = define_log()
+define_mesh(None)
 LAUNCHER = flags.DEFINE_enum("launcher", "profit_train", sorted(MEASURES), "Whose config it is.")
 GRID = flags.DEFINE_multi_string("grid", [], "FIELD=VALUE,VALUE,…: a field of the config and what it takes.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where runs and the table go.", required=True)
@@ -56,6 +67,7 @@ Point = dict[str, Any]  # field -> value
 def main(argv: Sequence[str]) -> Done:
     """Runs the grid and writes the table."""
     del argv
+    writers(LOG.value)  # one that is not installed is told here, not by each run
     workdir, points, names = Path(WORKDIR.value), grid(GRID.value, CONFIG.value), MEASURES[LAUNCHER.value]
     parts = [*shared(points)]
     jobs = [job_of(part, workdir) for part in parts]
@@ -71,7 +83,8 @@ def main(argv: Sequence[str]) -> Done:
     if failed:
         raise InputError(f"{len(failed)} failed: {'; '.join(f'{name} ({why})' for name, why in failed.items())}")
     drawn = command("plot", workdir=",".join(str(workdir / row["run"]) for row in rows), out=workdir / "figures")
-    return Done(f"{len(rows)} runs done, each an ordinary one", workdir / "sweep.md", [drawn])
+    following = [drawn, *watching(LOG.value, WORKDIR.value)]
+    return Done(f"{len(rows)} runs done, each an ordinary one", workdir / "sweep.md", following)
 
 
 def grid(fields: Sequence[str], config: ConfigDict) -> list[Point]:
@@ -139,7 +152,7 @@ def job_of(points: Sequence[Point], workdir: Path) -> _runs.Job:
         LAUNCHER.value,
         config=config_flags.get_config_filename(flag),
         **{f"config.{field}": value for field, value in fields.items()},
-        **({"mesh": MESH.value} if MESH.value else {}),
+        **shared_flags(),
         workdir=workdir / name,
     )
     arguments += [f"--rates={server!r},{client!r}" for server, client in rates]

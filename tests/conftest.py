@@ -19,8 +19,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import hypothesis
 import jax
 import pytest
+
+# A case that takes long says that other processes run here, not that the law does not hold.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # Launchers in processes of their own find each other's programs; this process has read its settings already.
 _programs = tempfile.TemporaryDirectory(prefix="programs")

@@ -77,7 +77,7 @@ _servers = functools.cache(Servers)
 
 
 def start(arguments: Sequence[str], log: Path, environment: dict[str, str]) -> Launcher:
-    """Runs `python launch/NAME.py …` in the root of the project; what it says is added to the log."""
+    """Runs `python -m launch.NAME …` in the root of the project; what it says is added to the log."""
     log.touch()
     module = ["-m", f"launch.{Path(arguments[0]).stem}"]
     return _servers(tuple(sorted(environment.items()))).start([*module, *arguments[1:]], log)

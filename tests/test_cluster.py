@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,8 @@ def test_the_manifest_asks_for_the_slice_that_its_mesh_fills():
     chips = math.prod(map(int, topology.split("x")))
     assert job["parallelism"] == job["completions"] == chips // CHIPS_A_HOST
     assert container["resources"]["limits"]["google.com/tpu"] == CHIPS_A_HOST
-    launcher, *flags = container["command"][1:]
-    assert (CLUSTER.parents[1] / launcher).is_file()
+    python, option, launcher, *flags = container["command"]
+    assert (python, option) == ("python", "-m") and find_spec(launcher)
     given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
     assert (CLUSTER.parents[1] / given["config"].split(":")[0]).is_file()
     assert math.prod(axis_sizes(given["mesh"], chips).values()) == chips

@@ -39,6 +39,7 @@ PACKAGES = (
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
 ROOTS = "configs|docs|launch|perfit_jax|profit_jax|tests"
 PATH = re.compile(rf"(?<![\w/.<-])(?:{ROOTS})/[\w./*{{}},-]*[\w*}}/]")
+MODULE = re.compile(r"python -m launch\.(\w+)")
 ROLE = re.compile(r"\{(?:func|class|meth|mod)\}`([\w.]+)`")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -91,6 +92,13 @@ def test_paths_exist(page):
     text = LINK.sub("", page.read_text(encoding="utf-8"))  # links are another test's
     paths = [path for found in PATH.findall(text) for path in alternatives(found)]
     assert [path for path in paths if "NAME" not in path and not any(ROOT.glob(path))] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "launch").glob("*.py"))], ids=named)
+def test_commands_name_launchers_as_a_clone_and_a_wheel_both_know_them(page):
+    text = page.read_text(encoding="utf-8")
+    assert "python launch/" not in text
+    assert [name for name in MODULE.findall(text) if not (ROOT / "launch" / f"{name}.py").is_file()] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/layout.md"])

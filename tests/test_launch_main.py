@@ -231,7 +231,7 @@ def test_helpfull_has_the_whole_docstring_and_the_flags_of_absl_too(launch) -> N
 
 def test_the_last_lines_say_what_is_written_and_the_next_command_as_this_one_was_given(launch) -> None:
     fields = ["--config.personalize.rate=0.5", "--config.rounds=4"]
-    done = launch("--config", "config.py", *fields, "--mesh=clients:1", "--workdir=run")
+    done = launch("--config", "config.py", *fields, "--mesh=clients:1", "--log=tensorboard", "--workdir=run")
     assert done.returncode == 0, done.stderr
     _, says, written, following = done.stdout.splitlines()
     assert says.startswith("5 rounds done (") and says.endswith(" s)")
@@ -243,6 +243,7 @@ def test_the_last_lines_say_what_is_written_and_the_next_command_as_this_one_was
         "--config=config.py",
         *fields,
         "--mesh=clients:1",
+        "--log=tensorboard",
         "--workdir=runs/b c",
     ]
 

@@ -30,7 +30,7 @@ SMALL = {
 def launch(out: Path, **fields: object) -> subprocess.CompletedProcess:
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
     environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    command = [sys.executable, "launch/pretrain_tiny.py", f"--out={out}", *flags]
+    command = [sys.executable, "-m", "launch.pretrain_tiny", f"--out={out}", *flags]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -41,7 +41,7 @@ def test_it_writes_a_model_that_transformers_reads_and_says_how_it_was_made(tmp_
     assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
     assert_equals_transformers(tmp_path / "model", ["Anna found a red ball.\n"])
     text = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    [command] = [line for line in text.splitlines() if line.startswith("    python launch/pretrain_tiny.py")]
+    [command] = [line for line in text.splitlines() if line.startswith("    python -m launch.pretrain_tiny")]
     assert "--config.plan.steps=3" in command
     config = json.loads(text.split("```json")[1].split("```")[0])
     assert config["plan"]["steps"] == 3 and config["width"] == 32

@@ -105,7 +105,7 @@ def workdir(tmp_path_factory) -> Path:
                     fill(folder / at, run, seed)
                     done.add(at)
     for name in (PROFIT, PERFIT, TUNING):
-        command = f"python launch/reproduce.py --experiment={name} --workdir=w --seeds=2"
+        command = f"python -m launch.reproduce --experiment={name} --workdir=w --seeds=2"
         rows += _summary.rows(name, EXPERIMENTS[name], folder, EXPERIMENTS[name].seeds(2), done, command)
     _summary.write(folder, rows)
     (folder / "logs").mkdir()
@@ -263,7 +263,7 @@ def test_a_start_goes_by_the_name_of_its_run():
 def test_commands_that_differ_in_the_experiment_alone_are_one(workdir):
     rows = _summary.read(workdir)
     assert _provenance.commands(rows) == [
-        f"python launch/reproduce.py --experiment={PROFIT},{PERFIT},{TUNING} --workdir=w --seeds=2"
+        f"python -m launch.reproduce --experiment={PROFIT},{PERFIT},{TUNING} --workdir=w --seeds=2"
     ]
 
 
@@ -296,7 +296,7 @@ def test_without_bokeh_the_error_says_what_to_install(monkeypatch):
 
 def test_the_launcher_writes_one_file_or_says_in_a_line_what_is_wrong(workdir, tmp_path):
     def report(*arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "launch/report.py", *arguments]
+        command = [sys.executable, "-m", "launch.report", *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
 
     done = report(f"--workdir={workdir}", f"--out={tmp_path / 'new' / 'page.html'}")

@@ -198,12 +198,13 @@ def test_a_run_of_two_experiments_is_planned_once_after_what_it_starts_from(tmp_
     assert not any("personalize" in argument or "there" in argument for argument in jobs[5].arguments)
 
 
-def test_a_mesh_reaches_every_run_and_makes_none_another_one(tmp_path):
+def test_mesh_and_log_reach_every_run_and_make_none_another_one(tmp_path):
     runs = [(run, 0) for run in (TRAIN, PERSONALIZE, FIT)]
-    plain, on = (_runs.plan(runs, options(tmp_path, **mesh)) for mesh in ({}, {"mesh": "clients:2,model:2"}))
+    given = {"mesh": "clients:2,model:2", "log": "tensorboard,wandb"}
+    plain, on = (_runs.plan(runs, options(tmp_path, flags=flags)) for flags in ({}, given))
     assert [job.made_of for job in on] == [job.made_of for job in plain]
     for job, without in zip(on, plain, strict=True):
-        assert {*job.arguments} - {*without.arguments} == {"--mesh=clients:2,model:2"}
+        assert {*job.arguments} - {*without.arguments} == {f"--{name}={value}" for name, value in given.items()}
 
 
 def test_what_no_config_has_is_refused(tmp_path):
@@ -282,7 +283,8 @@ def reproduce(
 ) -> subprocess.CompletedProcess:
     command = [
         sys.executable,
-        "launch/reproduce.py",
+        "-m",
+        "launch.reproduce",
         f"--model={world / 'model'}",
         f"--data_dir={world / 'data'}",
         f"--workdir={world / workdir}",

@@ -13,7 +13,7 @@ words = st.sampled_from(
 texts = st.one_of(st.lists(words, max_size=9).map(" ".join), st.text(max_size=12))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(texts, st.lists(texts, min_size=1, max_size=4).map(tuple))
 def test_scores_are_those_of_rouge_score(prediction, references):
     expected = SCORER.score_multi(references, prediction)["rougeL"].fmeasure

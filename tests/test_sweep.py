@@ -30,7 +30,8 @@ def world(tmp_path_factory) -> Path:
 def sweep(world: Path, *arguments: str, workdir: str = "sweep") -> subprocess.CompletedProcess:
     command = [
         sys.executable,
-        "launch/sweep.py",
+        "-m",
+        "launch.sweep",
         "--config=configs/profit/tiny.py:hhf,fed_avg_adam",
         f"--config.model={world / 'model'}",
         f"--config.data_dir={world / 'data'}",
@@ -44,10 +45,15 @@ def sweep(world: Path, *arguments: str, workdir: str = "sweep") -> subprocess.Co
 
 def test_rates_are_trained_together_and_other_fields_apart_and_all_of_it_once(world):
     """Two client rates, one of which is not a number, of two batch sizes: two jobs, four ordinary runs."""
+    pytest.importorskip("tensorboard")
     grid = ("--grid=client_optimizer.learning_rate=0.1,1e30", "--grid=batch_size=2,3")
-    done = sweep(world, *grid)
+    done = sweep(world, *grid, "--log=tensorboard")
     assert done.returncode == 0, done.stderr
     assert "2 runs, 0 of them there already" in done.stdout
+    assert done.stdout.endswith(f"next: tensorboard --logdir={world / 'sweep'}\n")
+    assert {events.parts[-4] for events in (world / "sweep").rglob("events.out.tfevents.*")} == {
+        each.name for each in (world / "sweep").glob("batch_size=*")
+    }
     rows = [json.loads(line) for line in (world / "sweep" / "sweep.jsonl").read_text().splitlines()]
     assert {(row["fields"]["client_optimizer.learning_rate"], row["fields"]["batch_size"]) for row in rows} == {
         (rate, size) for rate in (0.1, 1e30) for size in (2, 3)

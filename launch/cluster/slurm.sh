@@ -17,7 +17,7 @@ launcher=$1
 shift
 status=0
 srun --ntasks-per-node="${SLURM_GPUS_ON_NODE:-1}" --gpus-per-task=1 --kill-on-bad-exit=1 \
-    python "launch/$launcher.py" "$@" || status=$?
+    python -m "launch.$launcher" "$@" || status=$?
 if [[ $status -eq 75 ]]; then # saved when it was told to end
     scontrol requeue "$SLURM_JOB_ID"
 fi

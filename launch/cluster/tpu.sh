@@ -11,4 +11,4 @@ set -euo pipefail
 name=$1 zone=$2 launcher=$3
 shift 3
 gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all \
-    --command="cd ~/profit_jax && python launch/$launcher.py $(printf '%q ' "$@")"
+    --command="cd ~/profit_jax && python -m launch.$launcher $(printf '%q ' "$@")"

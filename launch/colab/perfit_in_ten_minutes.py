@@ -235,5 +235,5 @@ From here:
 - `sparsity=(0.0, 0.25, 0.5)` in `search`: a third of the clients each keeps the parameters of rank 16, 12 and 8;
 - `metric="second"` and `"mixed"`: Equations 3 and 4;
 - with your own model and data: `bring_your_own.ipynb`;
-- the paper's tables over several seeds, with intervals: `python launch/reproduce.py --list`.
+- the paper's tables over several seeds, with intervals: `python -m launch.reproduce --list`.
 """

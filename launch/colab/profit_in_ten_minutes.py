@@ -167,6 +167,6 @@ Super-NaturalInstructions.
 From here:
 
 - with your own model and data: `bring_your_own.ipynb`;
-- the paper's figures over several seeds, with intervals: `python launch/reproduce.py --list`;
+- the paper's figures over several seeds, with intervals: `python -m launch.reproduce --list`;
 - training clients that are more alike: `"mhf"` or `"lhf"` in the place of `"hhf"`.
 """

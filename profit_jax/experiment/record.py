@@ -66,8 +66,8 @@ class Workdir:
         self._renew()
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
-        """Appends rows to `name`.jsonl, a JSON object a line."""
-        if not hosts.first():
+        """Appends rows to `name`.jsonl, a JSON object a line; without any there is no file."""
+        if not rows or not hosts.first():
             return
         with open(self.path / f"{name}.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -184,7 +184,6 @@ def test_what_cannot_be_drawn_is_refused(options):
         generated(tiny(), {}, queries([3]), [0], **options)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 300), max_size=60), st.sampled_from([64, 512, 4096]))
 def test_batches_cover_every_row_once_and_hold_it(lengths, positions):
     seen, shapes = [], set()

@@ -42,7 +42,7 @@ def cohorts(draw):
     return batches, layout
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cohorts())
 def test_every_example_stands_once_and_whole_in_rows_of_its_client_within_the_span(drawn):
     batches, layout = drawn
@@ -82,7 +82,7 @@ def test_every_example_stands_once_and_whole_in_rows_of_its_client_within_the_sp
         np.testing.assert_allclose(weight, 1 / len(batch), rtol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cohorts())
 def test_positions_are_counted_as_they_are(drawn):
     batches, layout = drawn
@@ -182,7 +182,7 @@ def test_rounding_up_wastes_less_than_the_ladders_ratio(number, ratio):
     assert number <= round_up(number, ratio) <= max(number * ratio, 2 * (number > 0))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6))
 def test_shapes_seen_before_open_no_program(seeds):
     planner = Planner(Layout(16, (3,), slack=0.2))

@@ -75,7 +75,7 @@ def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(tmp_p
         checkpoints.restore(tree(0))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, LARGE.nbytes * 8 - 1))
 def test_a_checksum_knows_every_bit(bit):
     octets = bytearray(LARGE.tobytes())

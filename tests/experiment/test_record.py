@@ -66,6 +66,13 @@ def test_a_line_cut_off_by_a_kill_does_not_count(tmp_path):
     assert [json.loads(line) for line in (workdir.path / "metrics.jsonl").read_text().splitlines()] == [{"round": 1}]
 
 
+def test_no_rows_make_no_file(tmp_path):
+    """So a run of Profit has no perplexity.jsonl."""
+    workdir = Workdir(tmp_path / "run", {})
+    workdir.append("perplexity")
+    assert not (tmp_path / "run" / "perplexity.jsonl").exists() and workdir.rows("perplexity") == []
+
+
 def test_the_environment_is_that_of_the_process_that_began_the_run(tmp_path):
     file = Workdir(tmp_path / "run", CONFIG).path / "environment.json"
     recorded = json.loads(file.read_text())

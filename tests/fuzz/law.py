@@ -31,7 +31,6 @@ _PROFILES = {
 }
 cases = settings(
     _PROFILES[os.environ.get("PROFIT_FUZZ", "quick")],
-    deadline=None,  # `holds` has its own
     database=None,
     phases=(Phase.explicit, Phase.generate),  # a fault is small as it is drawn
     report_multiple_bugs=False,

@@ -240,13 +240,13 @@ ROWS = [
             "found": "higher",
             "seeds": [0, 1],
             "difference": ESTIMATE,
-            "command": "python launch/reproduce.py --seeds=2",
+            "command": "python -m launch.reproduce --seeds=2",
         },
         **{side: {"run": "x", **ESTIMATE, "values": [0.25, 0.75]} for side in "ab"},
     },
     {
         **{"experiment": CHOICE, "line": "a", "column": "b", "run": "x", "fields": {"rate": 0.1}, "best": True},
-        **{"values": {"local": 0.5}, "command": "python launch/reproduce.py"},
+        **{"values": {"local": 0.5}, "command": "python -m launch.reproduce"},
     },
 ]
 

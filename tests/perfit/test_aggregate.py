@@ -56,14 +56,14 @@ worlds = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(worlds)
 def test_aggregation_equals_a_loop_over_coordinates_and_clients(world):
     values, masks, weights = world
     np.testing.assert_allclose(aggregated(values, masks, weights), by_loops(values, masks, weights), **CLOSE)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(worlds)
 def test_owners_of_a_coordinate_agree_and_an_only_owner_keeps_its_value(world):
     values, masks, weights = world
@@ -78,7 +78,7 @@ def test_owners_of_a_coordinate_agree_and_an_only_owner_keeps_its_value(world):
             np.testing.assert_allclose(got[owners[0], j], values[owners[0], j], rtol=2 * np.finfo(np.float32).eps)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(worlds)
 def test_a_client_without_examples_takes_the_mean_of_the_others_and_adds_nothing(world):
     values, masks, weights = world
@@ -91,7 +91,7 @@ def test_a_client_without_examples_takes_the_mean_of_the_others_and_adds_nothing
     np.testing.assert_array_equal(got[0, shared], moved[0, shared])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from([1, 2, 4]), min_size=CLIENTS, max_size=CLIENTS).filter(lambda ranks: max(ranks) == 4))
 def test_loras_of_unequal_rank_share_the_columns_that_both_have(ranks):
     """Column by column of A and row by row of B: a mean over the clients whose rank reaches that far."""

@@ -22,7 +22,7 @@ def of(dense: np.ndarray) -> pf.Masks:
 dense_masks = st.integers(1, 4).flatmap(lambda n: hnp.arrays(bool, (n, SIZE)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(dense_masks)
 def test_bitmaps_hold_the_masks(dense):
     masks = of(dense)
@@ -31,7 +31,7 @@ def test_bitmaps_hold_the_masks(dense):
     np.testing.assert_array_equal(masks.owned, dense.sum(1))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(dense_masks)
 def test_indices_ascend_and_are_filled_up_from_size_on(dense):
     masks, flat = of(dense), plain.flat(LORA)
@@ -50,7 +50,7 @@ def test_the_compiled_search_packs_bits_as_they_are_read():
     np.testing.assert_array_equal(to_bitmaps(dense), np.packbits(dense, axis=-1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(dense_masks)
 def test_similarity_is_the_share_of_coordinates_that_two_masks_do_not_agree_on(dense):
     """By a loop over coordinates; the first module is A and B of layer 0 of k: 5 x 3 and 3 x 3 elements."""

@@ -201,7 +201,7 @@ few = st.sampled_from([0.0, 0.25, 1.0])
 pruned = jax.jit(module.survivors, static_argnums=(0, 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from(["client", "module"]), st.floats(0, 1), st.floats(0, 1))
 def test_survivors_are_the_first_of_the_best_that_were_alive(data, scope, alive, staying):
     """Scores of few values, most of them ties, zeros among them: what was pruned is below even those."""

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def plot(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "launch/plot.py", *arguments]
+    command = [sys.executable, "-m", "launch.plot", *arguments]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 

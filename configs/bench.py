@@ -1,6 +1,6 @@
 """What `launch/bench.py` times: a random 24-million-parameter Llama, 8 clients, examples of 128 positions.
 
-    python launch/bench.py --config=configs/bench.py [--config.adapter=lora]
+    python -m launch.bench --config=configs/bench.py [--config.adapter=lora]
 
 About a minute on two CPU cores. With `data_dir` the round is one of a prepared partition instead, with `data` one of
 instructions, read by the tokenizer of `model`, or, of random weights, by the one that `tokenizer` names.

@@ -1,6 +1,6 @@
 """The small pretrained backbone that ships with the package, `Backbone.load("tiny")`.
 
-    python launch/pretrain_tiny.py --out=MODEL
+    python -m launch.pretrain_tiny --out=MODEL
 
 Cost: 35 minutes on two CPU cores. Expected: held-out loss 0.38, 79 % of held-out contexts answered to the
 letter, of the 84 % that have one right answer.

@@ -1,6 +1,6 @@
 """PerFIT at the paper's scale (Section 5.1, Appendix C): LLMs of seven billion parameters, 100 clients.
 
-    python launch/perfit_train.py --config=configs/perfit/paper.py:dolly,pathological,perfit,r16 --config.model=MODEL \
+    python -m launch.perfit_train --config=configs/perfit/paper.py:dolly,pathological,perfit,r16 --config.model=MODEL \
         --workdir=runs/perfit-r16
 
 The argument is a list of names as in configs/perfit/small.py. MODEL is a Hugging Face folder of Alpaca-7B,

@@ -1,10 +1,10 @@
 """PerFIT and its baselines on a small pretrained model and a few thousand instructions: minutes on two CPU cores.
 
-    python launch/perfit_train.py --config=configs/perfit/small.py:fit --config.model=MODEL --config.data=dolly:FILE \
+    python -m launch.perfit_train --config=configs/perfit/small.py:fit --config.model=MODEL --config.data=dolly:FILE \
         --workdir=runs/fit
-    python launch/perfit_train.py --config=configs/perfit/small.py:perfit,r16 --config.model=MODEL \
+    python -m launch.perfit_train --config=configs/perfit/small.py:perfit,r16 --config.model=MODEL \
         --config.data=dolly:FILE --workdir=runs/perfit-r16
-    python launch/plot.py --workdir=runs/fit,runs/perfit-r16 --out=figures
+    python -m launch.plot --workdir=runs/fit,runs/perfit-r16 --out=figures
 
 The argument is a list of names, each of which sets a field; configs/experiments lists the runs of each table and
 figure.

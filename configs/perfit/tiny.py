@@ -1,6 +1,6 @@
 """PerFIT on the embedded model and instructions, for many runs on two CPU cores: well under a minute a run.
 
-    python launch/reproduce.py --experiment=perfit/table2_pathological --workdir=runs/effects --seeds=5
+    python -m launch.reproduce --experiment=perfit/table2_pathological --workdir=runs/effects --seeds=5
 
 The argument is a list of names as in configs/perfit/small.py; `dolly` is the embedded set here, and a set of one domain
 is one category of it. Expected of five seeds: perplexity from 2.15 to 1.87 with perfit,r16, to 2.02 with r12, to 2.16

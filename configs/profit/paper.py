@@ -1,12 +1,12 @@
 """Profit at the paper's scale (Section 3, Appendix C, Tables 2 and 3): an 8-billion-parameter model, all of SNI.
 
-    python launch/prepare_sni.py --source_dir=SNI --data_dir=DATA
-    python launch/profit_train.py --config=configs/profit/paper.py:hhf,fed_avg_adam --config.model=MODEL \
+    python -m launch.prepare_sni --source_dir=SNI --data_dir=DATA
+    python -m launch.profit_train --config=configs/profit/paper.py:hhf,fed_avg_adam --config.model=MODEL \
         --config.data_dir=DATA --workdir=runs/hhf-fed_avg_adam
-    python launch/profit_personalize.py --config=configs/profit/paper.py:hhf,fed_avg_adam,high --config.model=MODEL \
+    python -m launch.profit_personalize --config=configs/profit/paper.py:hhf,fed_avg_adam,high --config.model=MODEL \
         --config.data_dir=DATA --config.personalize.start=runs/hhf-fed_avg_adam --workdir=runs/hhf-fed_avg_adam-high
 
-    python launch/plan.py --config=configs/profit/paper.py:hhf,fed_avg_adam --shape=palm_8b --topology=v5e:4x8 \
+    python -m launch.plan --config=configs/profit/paper.py:hhf,fed_avg_adam --shape=palm_8b --topology=v5e:4x8 \
         --mesh=clients:8,model:4
 
 The argument is a list of names as in configs/profit/small.py; it sets the tuned learning rates. The last command plans

@@ -1,9 +1,9 @@
 """Profit on a small pretrained model and a small sample of Super-NaturalInstructions: minutes on two CPU cores.
 
-    python launch/prepare_sni.py --source_dir=SNI --data_dir=DATA --chunk_size=150
-    python launch/profit_train.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
+    python -m launch.prepare_sni --source_dir=SNI --data_dir=DATA --chunk_size=150
+    python -m launch.profit_train --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.algorithm=fed_avg --workdir=runs/hhf-fed_avg
-    python launch/profit_personalize.py --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
+    python -m launch.profit_personalize --config=configs/profit/small.py --config.model=MODEL --config.data_dir=DATA \
         --config.partition=hhf --config.personalize.start=runs/hhf-fed_avg --workdir=runs/hhf-fed_avg-p13n
 
 The argument, --config=configs/profit/small.py:mhf,fed_sgd,low, is a list of names, which every scale takes:

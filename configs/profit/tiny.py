@@ -1,6 +1,6 @@
 """Profit on the embedded model and corpus, for many runs on two CPU cores: well under a minute a run.
 
-    python launch/reproduce.py --experiment=profit/observation1 --workdir=runs/effects --seeds=5
+    python -m launch.reproduce --experiment=profit/observation1 --workdir=runs/effects --seeds=5
 
 The argument is a list of names as in configs/profit/small.py. Expected of five seeds: local ROUGE-L from 0.46 to 0.90,
 global from 0.48 to 0.41 (docs/results.md has the table).

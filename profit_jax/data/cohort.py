@@ -123,9 +123,10 @@ class Planner:
         batches = self._read(reader, read)
         steps = self._steps = max(self._steps, *map(len, batches))
         costs = [[sum(map(needed, batch)) for batch in client] for client in batches]
-        if (
-            most := max((needed(e) for client in batches for batch in client for e in batch), default=0)
-        ) > self.layout.longest:
+        most = max((needed(example) for client in batches for batch in client for example in batch), default=0)
+        if not most:
+            raise InputError(f"the clients {[*clients]} of a round have no examples")
+        if most > self.layout.longest:
             raise InputError(
                 f"an example takes {most} positions, more than {self.layout.spans[-1]} rows of {self.layout.row_width}"
             )

@@ -7,8 +7,8 @@ Two ways, from the same weights, over the same batches, with the same loss, opti
 
 Both set the adapter of a PEFT model back before each client, and give the server the mean of the clients' changes.
 Frozen weights take no gradient. Logits are computed at every position, which is what models of transformers do unless
-told otherwise. Torch has all cores (fewer with OMP_NUM_THREADS), and the sides take turns, so that other work on the
-machine slows all.
+told otherwise. On a CPU torch has all cores (fewer with OMP_NUM_THREADS); on a GPU it runs on JAX's first, under
+autocast where the config's dtype is bfloat16. The sides take turns, so that other work on the machine slows all.
 
 The line's numbers, beside those of a round:
 
@@ -68,8 +68,10 @@ def measure(config: ConfigDict) -> dict[str, Any]:
     Raises:
       InputError: fields that torch has no counterpart of here, or no round to time.
     """
-    if jax.default_backend() != "cpu" or config.dtype != "float32" or config.quantize:
-        raise InputError("--against=torch compares on CPU in float32: set JAX_PLATFORMS=cpu, dtype=float32, quantize=")
+    if config.quantize:
+        raise InputError("--against=torch compares weights as they are: leave quantize empty")
+    if jax.default_backend() != device().type.replace("cuda", "gpu"):
+        raise InputError(f"JAX runs on {jax.default_backend()}, torch on {device().type}: set JAX_PLATFORMS for both")
     if config.rounds < 1:
         raise InputError(f"--against=torch times rounds: rounds is {config.rounds}, give at least 1")
     optimizers = optimizer(config.client_optimizer), optimizer(config.server_optimizer)
@@ -77,15 +79,13 @@ def measure(config: ConfigDict) -> dict[str, Any]:
     plan, batches = made.plan(0), made.batches(0)
     algorithm = _bench_round.algorithm(config, made.model)
     ours = _bench_round.Rounds(algorithm, made.adapter, plan.cohort)
-    theirs = {
-        each.__name__: TorchRounds(peft_model(made.model, made.adapter), each, batches, *optimizers)
-        for each in (loop, trainer)
-    }
+    reference = peft_model(made.model, made.adapter)
+    theirs = {each.__name__: TorchRounds(reference, each, batches, *optimizers) for each in (loop, trainer)}
     sides = {"ours": ours, **theirs}
     first = {name: seconds(side) for name, side in sides.items()}
     trained = jax.device_get(ours.adapter())
     apart = {name: difference(trained, side.adapter(made.model), made.adapter) for name, side in theirs.items()}
-    median, rate = in_turns(sides, config.rounds)
+    median, rate = in_turns(sides, config.rounds, config.dtype)
     compiling, possible = first["ours"] - median["ours"], rate * median["ours"]
     needed = model_flops(made.model.config, plan) / possible
     computed = arithmetic(algorithm, ours.state, plan.cohort).flops / possible
@@ -112,23 +112,26 @@ def measure(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def in_turns(sides: Mapping[str, Callable[[], None]], rounds: int) -> tuple[dict[str, float], float]:
+def in_turns(sides: Mapping[str, Callable[[], None]], rounds: int, dtype: str) -> tuple[dict[str, float], float]:
     """Each side's median seconds, and the machine's matrix rate around our rounds."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     rates: list[float] = []
     gc.freeze()  # a Trainer collects garbage after each client: of its own, not of what JAX and our data hold beside it
     for _ in range(rounds):
-        before = matrix_rate("float32")
+        before = matrix_rate(dtype)
         for name, side in sides.items():
             times[name].append(seconds(side))
             if name == "ours":
-                rates.append((before + matrix_rate("float32")) / 2)
+                rates.append((before + matrix_rate(dtype)) / 2)
     gc.unfreeze()
     return {name: statistics.median(taken) for name, taken in times.items()}, statistics.median(rates)
 
 
 class TorchRounds:
-    """One cohort's round, again and again, each from the adapter that the last one left, the first from the model's."""
+    """One cohort's round, again and again, each from the adapter that the last one left, the first from the model's.
+
+    Several may share a model: each has its own adapter, and sets the model's to it before it trains.
+    """
 
     def __init__(
         self,
@@ -156,6 +159,8 @@ class TorchRounds:
         for part, change in zip(self._global, mean):
             part.grad = change
         self._server.step()
+        if device().type == "cuda":
+            torch.cuda.synchronize()
 
     def adapter(self, backbone: pj.Backbone) -> Adapter:
         """As it is now, in our form."""
@@ -193,7 +198,7 @@ def trainer(model: peft.PeftModel, batches: Batches, optimizer: torch.optim.Opti
             report_to=[],
             disable_tqdm=True,
             remove_unused_columns=False,
-            use_cpu=True,
+            use_cpu=device().type == "cpu",
             dataloader_pin_memory=False,
         )
         constant = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
@@ -213,7 +218,9 @@ class _Trainer(transformers.Trainer):
 
 def loss(model: torch.nn.Module, batch: Tensors) -> torch.Tensor:
     """The mean over examples of the target's negative log-likelihood (Profit Eq. 1)."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # [B, K + T, V]
+    batch = {name: leaf.to(device()) for name, leaf in batch.items()}
+    with torch.autocast(device().type, torch.bfloat16, enabled=model.dtype == torch.bfloat16):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # [B, K + T, V]
     # A position is asked for the token after it; a soft prompt's rows, which stand in front, for nothing.
     rows = logits.shape[1] - batch["labels"].shape[1]
     asked = functional.pad(batch["labels"], (rows, 1), value=IGNORED)[:, 1:]
@@ -246,16 +253,22 @@ def padded_positions(clients: Sequence[Batches], prompt_rows: int) -> int:
 
 def peft_model(backbone: pj.Backbone, adapter: Adapter) -> peft.PeftModel:
     """The backbone and the adapter as `peft` reads them from folders; only the adapter takes gradients."""
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[str(jax.tree.leaves(backbone.frozen)[0].dtype)]
     with tempfile.TemporaryDirectory() as folder:
         model, own = Path(folder) / "model", Path(folder) / "adapter"
         save(model, backbone.config, jax.device_get(backbone.frozen))
         save_peft(own, adapter, backbone, base_model=str(model))
-        frozen = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        frozen = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
         frozen.config.use_cache = False  # keys and values of earlier positions are for generation
         made = peft.PeftModel.from_pretrained(frozen, own)  # which has no `is_trainable` for a soft prompt
     for name, part in made.named_parameters():
         part.requires_grad_("prompt_encoder" in name or "lora_" in name)
-    return made
+    return made.to(device())
+
+
+def device() -> torch.device:
+    """Where torch computes: on a GPU where it sees one and JAX does too."""
+    return torch.device("cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu")
 
 
 def optimizer(fields: ConfigDict) -> Optimizer:

@@ -6,9 +6,9 @@
         --config.partition=hhf --config.clients_per_round=32 --config.local_steps=16 --config.batch_size=32 \
         --config.rounds=0 --config.planned=4 --mesh=clients:4    # layout only, of devices that need not be there
     python -m launch.bench --config=configs/bench.py:llama2_7b --config.measure=aggregation
-    python -m launch.bench --config=configs/bench.py --against=torch     # the same round by torch and PEFT; on CPU
+    python -m launch.bench --config=configs/bench.py --against=torch     # the same round by torch and PEFT
     python -m launch.bench --config=configs/bench.py --suite --config.tokenizer=MODEL --config.data_dir=DATA \
-        --config.data=dolly:FILE --rows='round/24m/*'                    # without --rows all; hours on two cores
+        --config.data=dolly:FILE --rows='round/24m/*'                    # without --rows all; on a GPU other rows
 
 The line's numbers are told where they are measured: of a round (launch/_bench_round.py), of one beside torch's
 (launch/_bench_torch.py), of an evaluation, a search and an aggregation (launch/_bench_*.py). The table's rows are
@@ -79,9 +79,10 @@ def table(config: ConfigDict, pattern: str) -> None:
     Raises:
       InputError: no row matches, or what rows read is not given.
     """
-    rows = {name: row for name, row in suite(config.tokenizer).items() if fnmatchcase(name, pattern)}
+    known = suite(config.tokenizer, jax.default_backend())
+    rows = {name: row for name, row in known.items() if fnmatchcase(name, pattern)}
     if not rows:
-        raise InputError(f"--rows={pattern}: no row matches; known: {', '.join(suite(config.tokenizer))}")
+        raise InputError(f"--rows={pattern}: no row matches; known: {', '.join(known)}")
     for field in ("tokenizer", "data_dir", "data"):
         if not config[field]:
             raise InputError(f"--suite reads real texts: give --config.{field}")

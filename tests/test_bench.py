@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import profit_jax as pj
-from configs.bench import get_config
+from configs.bench import get_config, suite
 from launch import _bench_round, _bench_torch, bench
 from profit_jax.adapters import lora, soft_prompt
 from profit_jax.data.cohort import Batches, Planner
@@ -107,9 +107,17 @@ def test_only_the_adapter_takes_gradients():
         assert sum(each.numel() for each in model.parameters() if each.requires_grad) == parameters
 
 
+def test_a_gpu_has_rows_of_a_large_model():
+    rows = suite("folder", "gpu")
+    assert {row["dtype"] for _, row in rows.values()} == {"bfloat16"}
+    assert {against for against, row in rows.values() if not row.get("quantize")} == {"torch"}
+    unknown = {field for rows in (suite("x"), rows) for _, row in rows.values() for field in row} - set(get_config())
+    assert not unknown
+
+
 def test_the_table_has_a_line_for_each_row_that_matches(monkeypatch, capsys):
     rows = {name: ("torch", SMALL | {"adapter": name, "data_dir": "", "clients": 4}) for name in ("prompt", "lora")}
-    monkeypatch.setattr(bench, "suite", lambda trained: rows)
+    monkeypatch.setattr(bench, "suite", lambda trained, platform: rows)
     monkeypatch.setattr(_bench_torch, "matrix_rate", lambda dtype: 1e12)
     given = get_config()
     with pytest.raises(InputError, match=r"--suite reads real texts: give --config.tokenizer"):
@@ -125,7 +133,7 @@ def test_the_table_has_a_line_for_each_row_that_matches(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"dtype": "bfloat16"}, "compares on CPU in float32"),
+        ({"quantize": "int8"}, "compares weights as they are"),
         ({"rounds": 0}, "rounds is 0, give at least 1"),
         ({"client_optimizer": {"name": "yogi"}}, "compares the optimizers sgd and adam, not 'yogi'"),
     ],

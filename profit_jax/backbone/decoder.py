@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from profit_jax.backbone.attention import KeysValues, capped, over_span
 from profit_jax.backbone.config import BackboneConfig, Reach
-from profit_jax.backbone.layers import Block, KeysValues, Linear, Norm, capped, over_span, rotation
+from profit_jax.backbone.layers import Block, Linear, Norm, rotation
 from profit_jax.typing import Adapter, Array
 
 

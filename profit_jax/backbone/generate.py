@@ -14,8 +14,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from profit_jax import hosts, rng
+from profit_jax.backbone.attention import KeysValues
 from profit_jax.backbone.decoder import Decoder
-from profit_jax.backbone.layers import KeysValues
 from profit_jax.errors import InputError
 from profit_jax.typing import Adapter, Array, Frozen, Queries
 

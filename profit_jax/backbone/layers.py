@@ -1,28 +1,25 @@
 """The blocks of a decoder, each callable on its own: Llama's (Touvron et al. 2023), and what other families vary in it.
 
-Einsum letters: r row, t position, s position looked at, d width in, o width out, k LoRA rank, g key-value head,
-q query head of that key-value head, e width of a head. Shapes follow `profit_jax.typing`.
+Einsum letters: r row, t position, d width in, o width out, k LoRA rank, e width of a head. Shapes follow
+`profit_jax.typing`.
 
 What the backward pass needs is chosen here, since memory traffic, not arithmetic, is what limits a small model:
 products are kept, elementwise results are computed again.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
+from profit_jax.backbone.attention import KeysValues, attend
 from profit_jax.backbone.config import BackboneConfig
 from profit_jax.backbone.quantize import product, quantized
 from profit_jax.typing import Array
 
 LoraRows = Mapping[str, Mapping[str, Array]]  # {target: {"a": [R, in, r], "b": [R, r, out]}}, one layer's
-KeysValues = tuple[Array, Array]  # [R, G, T, E] each
-
-_BLOCKS, _NARROWEST_BLOCK = 4, 64  # of the queries of a row, and positions of a block at least
 
 
 def rotation(positions: Array, frequencies: Array) -> tuple[Array, Array]:
@@ -42,11 +39,6 @@ def rotate(x: Array, cosine: Array, sine: Array) -> Array:
     return turned.astype(x.dtype)
 
 
-def capped(x: Array, cap: float | None) -> Array:
-    """`c tanh(x / c)`, which stays between -c and c (Gemma Team 2024); x itself without a cap."""
-    return x if cap is None else cap * jnp.tanh(x / cap)
-
-
 def adapted(linear: "Linear", x: Array, factors: Mapping[str, Array] | None) -> Array:
     """`x W + x A_r B_r` for row r: a frozen matrix and, where there is one, the row's own low-rank change."""
     y = linear(x)
@@ -54,125 +46,6 @@ def adapted(linear: "Linear", x: Array, factors: Mapping[str, Array] | None) -> 
         return y
     low = jnp.einsum("rtd,rdk->rtk", x, factors["a"].astype(x.dtype))
     return y + jnp.einsum("rtk,rko->rto", low, factors["b"].astype(x.dtype))
-
-
-def over_span(x: Array, span: int, axis: int) -> Array:
-    """The `span - 1` rows before each row, and itself, along an axis: `[R, ..., T, ...]` -> `[R, ..., span T, ...]`.
-
-    What stands before the first row is 0.
-    """
-    shifted = [jnp.pad(x, [(back, 0), *[(0, 0)] * (x.ndim - 1)])[: x.shape[0]] for back in range(span - 1, -1, -1)]
-    return jnp.concatenate(shifted, axis)
-
-
-def attend(
-    queries: Array,
-    parts: tuple[KeysValues, ...],
-    visible: Array,
-    scale: float,
-    cap: float | None = None,
-    span: int = 1,
-) -> Array:
-    """`softmax(scale Q K^T) V` (Vaswani et al. 2017), keys and values in parts.
-
-    A row's queries are taken in a few blocks, each with the keys up to its end: of the scores of keys behind the query,
-    which nobody sees, up to three quarters are never made. Rows that run on from one another are short, and one block.
-
-    Args:
-      queries: `[R, H, T, E]`.
-      parts: keys and values `[R, G, S_i, E]` each; query head h looks at key-value head h // (H / G).
-      visible: `[R, T, S_1 + S_2 + ... + span T]` bool, or `[1, T, ...]` for all rows; the last T keys are those of the
-        queries' own positions, and a query sees none of those behind its own.
-      scale: of the products.
-      cap: of the scaled products, see `capped`.
-      span: rows of the last part that a row looks at, the last of which is its own; see `over_span`.
-
-    Returns:
-      `[R, H, T, E]`.
-    """
-    rows, heads, length, width = queries.shape
-    groups = parts[0][0].shape[1]
-    grouped, visible = queries.reshape(rows, groups, heads // groups, length, width), visible[:, None, None]
-    *past, (keys, values) = parts
-    size = length if span > 1 else max(_NARROWEST_BLOCK, -(-length // _BLOCKS))
-
-    def block(start: int) -> Array:
-        end = min(start + size, length)
-        seen, own = visible.shape[-1] - length + end, keys.shape[2] - length + end
-        known = (*past, (keys[:, :, :own], values[:, :, :own]))
-        return _attend(grouped[..., start:end, :], known, visible[..., start:end, :seen], scale, cap, span)
-
-    return jnp.concatenate([block(start) for start in range(0, length, size)], axis=3).reshape(queries.shape)
-
-
-def _looked_at(parts: tuple[KeysValues, ...], span: int, queries: int) -> tuple[KeysValues, ...]:
-    """The parts with the last as rows look at it: of one query never joined, since its scores are less than they.
-
-    For many queries they are joined, since the scores are more.
-    """
-    *past, (keys, values) = parts
-    parts = (*past, (over_span(keys, span, axis=2), over_span(values, span, axis=2)))
-    if queries == 1:
-        return parts
-    keys, values = (jnp.concatenate(part, axis=2) for part in zip(*parts))
-    return ((keys, values),)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _attend(
-    queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None, span: int
-) -> Array:
-    return _attend_forward(queries, parts, visible, scale, cap, span)[0]
-
-
-def _attend_forward(
-    queries: Array, own: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None, span: int
-) -> tuple[Array, tuple]:
-    parts = _looked_at(own, span, queries.shape[3])
-    scores = jnp.where(visible, capped(_scores(queries, parts, scale), cap), jnp.finfo(jnp.float32).min)
-    shares = jax.nn.softmax(scores).astype(queries.dtype)
-    split = _split(shares, parts)
-    summands = [jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, parts)]
-    y = functools.reduce(jnp.add, summands)
-    return y, (queries, own, shares, y)
-
-
-def _attend_backward(
-    scale: float, cap: float | None, span: int, saved: tuple, dy: Array
-) -> tuple[Array, tuple[KeysValues, ...], None]:
-    # With shares p = softmax(s): ds = p * (dp - sum(p * dp)), and that sum is y . dy (Dao et al. 2022): one pass over
-    # [T, S] less than what autodiff does. Keys and values are spread over rows again, rather than kept so.
-    queries, own, shares, y = saved
-    parts, gathered = jax.vjp(functools.partial(_looked_at, span=span, queries=queries.shape[3]), own)
-    mean = jnp.einsum("rgqte,rgqte->rgqt", y, dy, preferred_element_type=jnp.float32)[..., None]
-    dshares = _joined([jnp.einsum("rgqte,rgse->rgqts", dy, values) for _, values in parts])
-    dscores = shares * (dshares - mean) * scale
-    if cap is not None:  # c tanh(s / c) grows by 1 - tanh^2(s / c); s is computed again rather than kept
-        dscores *= 1 - jnp.square(jnp.tanh(_scores(queries, parts, scale) / cap))
-    dscores = dscores.astype(queries.dtype)
-    dqueries, dparts = jnp.zeros_like(queries), []
-    for share, dscore, (keys, _) in zip(_split(shares, parts), _split(dscores, parts), parts):
-        dqueries += jnp.einsum("rgqts,rgse->rgqte", dscore, keys)
-        dkeys = jnp.einsum("rgqts,rgqte->rgse", dscore, queries)
-        dparts.append((dkeys, jnp.einsum("rgqts,rgqte->rgse", share, dy)))
-    return dqueries, *gathered(tuple(dparts)), None
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
-
-
-def _scores(queries: Array, parts: tuple[KeysValues, ...], scale: float) -> Array:
-    """Scaled products of every query with every key, `[R, G, H / G, T, S]` float32."""
-    return _joined([jnp.einsum("rgqte,rgse->rgqts", queries, keys) for keys, _ in parts]).astype(jnp.float32) * scale
-
-
-def _joined(scores: Sequence[Array]) -> Array:
-    return scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1)
-
-
-def _split(scores: Array, parts: tuple[KeysValues, ...]) -> Sequence[Array]:
-    ends = np.cumsum([keys.shape[2] for keys, _ in parts])
-    return [scores] if len(parts) == 1 else jnp.split(scores, ends[:-1], axis=-1)
 
 
 class Linear(nnx.Linear):

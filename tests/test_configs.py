@@ -1,6 +1,7 @@
 """The shipped configs: the paper's numbers, and no field that never reaches the code."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,12 @@ def test_every_field_is_read_by_a_launcher(name, config):
     assert not unread
 
 
-def test_rows_of_the_suite_set_fields_that_there_are():
-    rows = bench.suite("a folder")
-    rounds = {name: against for name, (against, _) in rows.items() if name.startswith("round/")}
-    assert len(rounds) == 3 * 2 * 2 * 3 and {*rounds.values()} == {"torch"} and len(rows) == len(rounds) + 3
+@pytest.mark.parametrize(
+    ("platform", "beside_torch", "alone"), [("cpu", (2 + 2 + 1) * 2 * 3, 3), ("gpu", 2 * 2, 2 * 2)]
+)
+def test_rows_of_the_suite_set_fields_that_there_are(platform, beside_torch, alone):
+    rows = bench.suite("a folder", platform)
+    assert Counter(against for against, _ in rows.values()) == {"torch": beside_torch, "": alone}
     for _, own in rows.values():
         bench.get_config().lock().update(own)
 

@@ -95,7 +95,7 @@ def _cpu_suite(shared: dict[str, Any], trained: str) -> dict[str, tuple[str, dic
     }
     for model, text, adapter, batch in itertools.product(models, texts, ("prompt", "lora"), (32, 8, 1)):
         if (model, text) == ("110m", "long"):
-            continue  # an hour on two cores
+            continue  # too long for a suite on two cores
         clients = {1: 16, 8: 4, 32: 2}[batch] // (2 if model == "110m" else 1)
         sizes = {"batch_size": batch, "clients_per_round": clients, "adapter": adapter}
         if batch == 1:  # a client leaves a row unfinished: narrow ones; but a long text would look at many of them

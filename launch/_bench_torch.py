@@ -70,6 +70,8 @@ def measure(config: ConfigDict) -> dict[str, Any]:
     """
     if config.quantize:
         raise InputError("--against=torch compares weights as they are: leave quantize empty")
+    if jax.default_backend() == "cpu" and config.dtype != "float32":
+        raise InputError(f"--against=torch compares on a CPU in float32, not {config.dtype}: set dtype=float32")
     if jax.default_backend() != device().type.replace("cuda", "gpu"):
         raise InputError(f"JAX runs on {jax.default_backend()}, torch on {device().type}: set JAX_PLATFORMS for both")
     if config.rounds < 1:

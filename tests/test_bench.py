@@ -126,6 +126,7 @@ def test_the_table_has_a_line_for_each_row_that_matches(monkeypatch, capsys):
     ("fields", "message"),
     [
         ({"quantize": "int8"}, "compares weights as they are"),
+        ({"dtype": "bfloat16"}, "on a CPU in float32, not bfloat16"),
         ({"rounds": 0}, "rounds is 0, give at least 1"),
         ({"client_optimizer": {"name": "yogi"}}, "compares the optimizers sgd and adam, not 'yogi'"),
     ],

@@ -178,8 +178,8 @@ def _widest_head() -> int:
 def fused(queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, span: int) -> Array:
     """`attend` through a kernel that never writes the scores down (Dao et al. 2022).
 
-    The backward pass keeps nothing but queries, keys and values and runs the kernel again: beside a frozen model's
-    products that is a hundredth of the work, and what it saves is memory, the keys of a whole span among it.
+    The backward pass keeps nothing but queries, keys and values and runs the kernel again: by count a hundredth of the
+    work of a 7B model's products at 256 keys. What it saves is memory, the keys of a whole span among it.
     """
     ((keys, values),) = _looked_at(parts, span, queries.shape[2])
     return _folding(functools.partial(_kernel, scale))(queries, keys, values, _each(visible, queries))

@@ -1,10 +1,4 @@
-# Needs only make and Python >= 3.11; everything else is installed into .venv.
-#
-#   make demo    both papers on the embedded model and corpus   make lint     style, import contract, types
-#   make test    lint, doctests and tests                       make fuzz     thousands of damaged files
-#   make clean   remove caches, builds and .venv                make kill     launchers killed at random moments
-#   make notebooks   launch/colab/*.ipynb from their scripts
-#   make docs    the pages of docs/ and the reference, as HTML
+# Needs only make and Python >= 3.11; everything else is installed into .venv. `make` lists what there is.
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -12,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz kill lint docs notebooks clean venv
+.PHONY: help demo test fuzz kill lint docs notebooks clean venv dev
 
 help:
 	@echo "make demo    both papers on the embedded model and corpus, with figures and a table"
@@ -22,7 +16,8 @@ help:
 	@echo "make notebooks   writes launch/colab/*.ipynb from their scripts (jupytext)"
 	@echo "make lint    ruff check, ruff format --check, import contract, pyrefly check"
 	@echo "make docs    the pages of docs/ and the reference as HTML, in build/docs"
-	@echo "make venv    create $(VENV) with the pinned dependencies"
+	@echo "make venv    create $(VENV) with the library and the pinned versions of what it needs"
+	@echo "make dev     and with what tests need beside it, PyTorch among it"
 	@echo "make clean   remove $(VENV), caches and build output"
 	@echo "PYTHON=$(PYTHON) is the interpreter that creates $(VENV)"
 
@@ -31,6 +26,12 @@ venv: $(VENV)/installed
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python >= 3.11 is needed, $(PYTHON) is " + sys.version.split()[0] + "; choose one with PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report]'
+	@touch $@
+
+dev: $(VENV)/dev
+
+$(VENV)/dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -41,19 +42,19 @@ test: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
 
 KILLS ?= 10
-kill: venv
+kill: dev
 	PROFIT_KILLS=$(KILLS) $(BIN)/python -m pytest -q -s -m 'slow or not slow' tests/test_killed.py tests/test_hosts.py
-fuzz: venv
+fuzz: dev
 	PROFIT_FUZZ=long $(BIN)/python -m pytest -q tests/fuzz $(PYTEST_ARGS)
 
 
-lint: venv
+lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
-notebooks: venv
+notebooks: dev
 	$(BIN)/jupytext --quiet --update --to ipynb launch/colab/*.py
 
 docs: $(VENV)/docs

@@ -14,6 +14,12 @@ from ml_collections import ConfigDict
 
 from configs.shapes import SHAPES
 
+WIDTHS = {  # of rows in the suite, by examples of a batch: the fewer, the closer to a single text's
+    32: (256, 512, 1024),
+    8: (64, 128, 192, 256, 512, 1024),
+    1: (64, 96, 128, 192, 256, 384, 512, 768, 1024),
+}
+
 
 def get_config(shape: str = "small") -> ConfigDict:
     """Fields as in configs/profit/small.py and configs/perfit/small.py where they share a name."""
@@ -50,8 +56,7 @@ def get_config(shape: str = "small") -> ConfigDict:
             "rounds": 3,  # timed rounds after the first; 0: only plan
             "planned": 1,  # cohorts to plan at least, for the layout's numbers
             "seed": 0,
-            "row_width": 64,
-            "spans": (3, 4, 6, 12, 20),
+            "row_kinds": ((128, 1), (256, 1), (512, 1), (1024, 1)),  # each: positions, rows that a text may take
             "positions_per_flight": 1024,  # what runs out of a CPU's caches; an accelerator wants 16,384 or more
             "slack": 0.1,
         }
@@ -97,10 +102,8 @@ def _cpu_suite(shared: dict[str, Any], trained: str) -> dict[str, tuple[str, dic
         if (model, text) == ("110m", "long"):
             continue  # too long for a suite on two cores
         clients = {1: 16, 8: 4, 32: 2}[batch] // (2 if model == "110m" else 1)
-        sizes = {"batch_size": batch, "clients_per_round": clients, "adapter": adapter}
-        if batch == 1:  # a client leaves a row unfinished: narrow ones; but a long text would look at many of them
-            rows_of = {"short": (32, (3, 5, 8, 16, 40)), "long": (128, (2, 3, 4, 5, 7))}
-            sizes |= dict(zip(("row_width", "spans"), rows_of[text]))
+        row_kinds = tuple((width, 1) for width in WIDTHS[batch])
+        sizes = {"batch_size": batch, "clients_per_round": clients, "adapter": adapter, "row_kinds": row_kinds}
         rows[f"round/{model}/{adapter}/{text}/b{batch}"] = ("torch", shared | sizes | models[model] | texts[text])
     return rows
 
@@ -112,8 +115,7 @@ def _gpu_suite(shared: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
         "data": "",
         "max_query": 512,
         "max_target": 128,
-        "row_width": 128,
-        "spans": (2, 5),
+        "row_kinds": ((128, 2), (128, 5)),
         "positions_per_flight": 4096,
     }
     rows = {}

@@ -221,7 +221,7 @@ BAD = {
     "too many clients": (["--config.clients_per_round=999"], "a round asks for 999 clients"),
     "no such axis": (["--mesh=client:2"], "mesh 'client:2': 'client' is not one of the axes clients, model"),
     "too few devices": (["--mesh=clients:2,model:2"], "asks for 4 devices; there are 1"),
-    "no room for examples": (["--config.row_width=8"], "more than 3 rows of 8"),
+    "no room for examples": (["--config.row_kinds=((8,3),)"], "more than 3 rows of 8"),
 }
 
 

@@ -78,7 +78,7 @@ def batches(data: EncodedClients, chosen: Sequence[int], steps: int, batch: int,
 
 
 def plan(chosen: Sequence[int], drawn, weights=None, **layout) -> Plan:
-    settings = {"row_width": 32, "spans": (1, 2), "positions_per_flight": 4096} | layout
+    settings = {"row_kinds": ((32, 1), (32, 2)), "positions_per_flight": 4096} | layout
     return Planner(Layout(**settings))(chosen, drawn.__getitem__, weights)
 
 

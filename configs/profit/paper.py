@@ -79,8 +79,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "checkpoint_every": 10,
             "dtype": "bfloat16",
             "remat": True,
-            "row_width": 128,
-            "spans": (2, 9),
+            "row_kinds": ((128, 2), (128, 9)),
             "positions_per_flight": 16_384,
             "slack": 0.1,
         }

@@ -133,8 +133,7 @@ def base() -> ConfigDict:
             "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
             "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
-            "row_width": 32,
-            "spans": (5,),
+            "row_kinds": ((32, 5),),  # each: positions of a row, rows that a text may run on over
             "positions_per_flight": 2048,  # 0: what a trial finds
             "slack": 0.5,
             "personalize": {

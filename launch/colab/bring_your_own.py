@@ -118,7 +118,7 @@ and `encoder.counts` counts such. The layout gives a text room for 3 rows of 32 
 
 # %%
 encoder = pj.Encoder(backbone.tokenizer, max_query=79, max_target=10)
-texts = {"encoder": encoder, "layout": pj.Layout(row_width=32, spans=(3,), positions_per_flight=1760, slack=0.5)}
+texts = {"encoder": encoder, "layout": pj.Layout(row_kinds=((32, 3),), positions_per_flight=1760, slack=0.5)}
 lora = pj.lora(backbone, rank=8, targets=("q", "k", "v"), init="vanilla", seed=0)
 algorithm = pj.fed_avg(backbone.loss, client_optimizer=optax.adam(1e-2), server_optimizer=optax.sgd(1.0))
 tuned = pj.train(

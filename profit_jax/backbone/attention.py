@@ -135,8 +135,9 @@ def _attend_backward(
     dqueries, dparts = jnp.zeros_like(queries), []
     for share, dscore, (keys, _) in zip(_split(shares, parts), _split(dscores, parts), parts):
         dqueries += jnp.einsum("rgqts,rgse->rgqte", dscore, keys)
-        dkeys = jnp.einsum("rgqts,rgqte->rgse", dscore, queries)
-        dparts.append((dkeys, jnp.einsum("rgqts,rgqte->rgse", share, dy)))
+        # The widths of heads first, since it is the first operand of such a product that is turned in memory.
+        dkeys, dvalues = jnp.einsum("rgqte,rgqts->rges", queries, dscore), jnp.einsum("rgqte,rgqts->rges", dy, share)
+        dparts.append((jnp.swapaxes(dkeys, -1, -2), jnp.swapaxes(dvalues, -1, -2)))
     return dqueries, *gathered(tuple(dparts)), None
 
 

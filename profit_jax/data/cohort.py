@@ -20,7 +20,9 @@ from profit_jax.data.dealing import (
     chunks_used,
     computed,
     deal_all,
+    deal_block,
     deal_steps,
+    in_order,
     room_for_labels,
     rows_needed,
 )
@@ -37,29 +39,34 @@ Batches = Sequence[Sequence[Encoded]]
 class Layout:
     """How cohorts are laid out: none of these changes a result.
 
-    Texts of a client run on from one row of `row_width` positions into the next, over at most `spans[-1]` rows; `spans`
-    ascend. A text is computed with others of as long a span: attention looks at so many rows, and each span in use is
-    compiled. `positions_per_flight` bounds the positions whose activations are in memory together, 0 leaves it to a
-    trial (`experiment.with_flights`); `lanes` is the size of the mesh axis `clients`; the ladder of shapes has steps of
-    `1 + slack`: a finer one wastes fewer positions, a coarser one compiles fewer programs.
+    Rows are of a few kinds, each `(width, span)`: of so many positions, and a text may run on over so many of them. A
+    text lies in rows of the first kind that has room for it, `width * span` positions, which ascend, or fills up longer
+    ones. A row looks at `span * width` keys: narrow rows that texts run on over leave fewer positions empty, wide ones
+    of span 1 take less time for each. Each kind in use is compiled. `positions_per_flight` bounds the positions whose
+    activations are in memory together, 0 leaves it to a trial (`experiment.with_flights`); `lanes` is the size of the
+    mesh axis `clients`; the ladder of shapes has steps of `1 + slack`: a finer one wastes fewer positions, a coarser
+    one compiles fewer programs.
     """
 
-    row_width: int = 128
-    spans: tuple[int, ...] = (2, 10)
+    row_kinds: tuple[tuple[int, int], ...] = ((128, 2), (128, 10))
     positions_per_flight: int = 16_384
     lanes: int = 1
     slack: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.spans or min(self.spans) < 1 or list(self.spans) != sorted(set(self.spans)):
-            raise InputError(f"spans must be positive and ascend, not {self.spans}")
-        if self.positions_per_flight < 0 or self.row_width < 1 or self.lanes < 1 or self.slack < 0:
-            raise InputError("positions_per_flight and slack must not be negative, row_width and lanes positive")
+        reaches = [width * span for width, span in self.row_kinds]
+        if not reaches or min(map(min, self.row_kinds)) < 1 or reaches != sorted(set(reaches)):
+            raise InputError(
+                f"rows must be pairs of a positive width and span, ascending by their product: {self.row_kinds}"
+            )
+        if self.positions_per_flight < 0 or self.lanes < 1 or self.slack < 0:
+            raise InputError("positions_per_flight and slack must not be negative, lanes positive")
 
     @property
     def longest(self) -> int:
         """Positions of the longest text that there is room for."""
-        return self.row_width * self.spans[-1]
+        width, span = self.row_kinds[-1]
+        return width * span
 
 
 class Plan(NamedTuple):
@@ -127,9 +134,8 @@ class Planner:
         if not most:
             raise InputError(f"the clients {[*clients]} of a round have no examples")
         if most > self.layout.longest:
-            raise InputError(
-                f"an example takes {most} positions, more than {self.layout.spans[-1]} rows of {self.layout.row_width}"
-            )
+            width, span = self.layout.row_kinds[-1]
+            raise InputError(f"an example takes {most} positions, more than {span} rows of {width}")
         places = -(-len(clients) // lanes)
         lane_of = [0] * len(clients)
         for number, own_lanes in enumerate(self._readers.lanes):
@@ -154,16 +160,15 @@ class Planner:
                 content[lane][step] += [Text.of(place, 1 / max(1, count), example) for example in batch]
 
         shape, dealt = self._shape(content)
-        width, own_lanes = self.layout.row_width, self._readers.lanes[self._readers.own]
+        own_lanes = self._readers.lanes[self._readers.own]
         blocks = tuple(
-            _fill(block, width, [[step[of][lane] for step in dealt] for lane in own_lanes])
-            for of, block in enumerate(shape)
+            _fill(block, [[step[of][lane] for step in dealt] for lane in own_lanes]) for of, block in enumerate(shape)
         )
         return Plan(
-            Cohort(blocks, counts, chunks_used(shape, dealt, width), weight, number),
+            Cohort(blocks, counts, chunks_used(shape, dealt), weight, number),
             shape,
             real_positions=sum(map(sum, costs)),
-            computed_positions=computed(shape, dealt, width) * lanes,
+            computed_positions=computed(shape, dealt) * lanes,
         )
 
     def _read(self, reader: Sequence[int], read: Callable[[int], Batches]) -> list[Batches]:
@@ -187,25 +192,28 @@ class Planner:
         Rows of a flight are rounded up on a geometric ladder, so that a run meets few shapes. There is room for more
         flights than were needed, since only those in use are computed.
         """
-        layout, ratio, own, below = self.layout, 1 + self.layout.slack, [], 0
-        cells = [cell for lane in content for cell in lane]
-        for span in layout.spans:
-            longest = span * layout.row_width
-            texts = [[text for text in cell if below < text.length <= longest] for cell in cells]
-            most = round_up(max(rows_needed(cell, layout.row_width, span) for cell in texts), ratio)
-            flights = -(-most // max(span, layout.positions_per_flight // layout.row_width))
-            if most:
-                own.append(Block(span, 2 * flights, max(span, -(-most // flights))))
-            below = longest
-        steps = [*zip(*content)]
-        dealt = deal_all(shape := tuple(own), steps, layout.row_width)
-        while dealt is None:  # flights that end before their last row take more of them
-            own = [block._replace(flights=2 * block.flights) for block in own]
-            dealt = deal_all(shape := tuple(own), steps, layout.row_width)
+        layout, ratio, steps = self.layout, 1 + self.layout.slack, [*zip(*content)]
+        below = [0, *(width * span for width, span in layout.row_kinds[:-1])]
+        rest = [[*map(in_order, cells)] for cells in steps]
+        own: list[Block] = []
+        dealt: list[Dealt] = [[] for _ in steps]
+        for (width, span), shorter in reversed([*zip(layout.row_kinds, below, strict=True)]):
+            longer = [[text for text in texts if text.length > shorter] for cells in rest for texts in cells]
+            most = round_up(max(rows_needed(texts, width, span) for texts in longer), ratio)
+            if not most:
+                continue
+            flights = -(-most // max(span, layout.positions_per_flight // width))
+            block = Block(width, span, flights, max(span, -(-most // flights)))
+            for number, cells in enumerate(rest):
+                lanes, rest[number] = deal_block(block, cells, shorter)
+                dealt[number].insert(0, lanes)
+            used = max(len(step[0][0]) for step in dealt)  # flights that end before their last row take more of them
+            own.insert(0, block._replace(flights=2 * used))
+        shape = tuple(own)
 
-        least = computed(shape, dealt, layout.row_width)
-        found = [(each, again) for each in self.shapes if (again := deal_all(each, steps, layout.row_width))]
-        costs = [computed(*each, layout.row_width) for each in found]
+        least = computed(shape, dealt)
+        found = [(each, again) for each in self.shapes if (again := deal_all(each, steps))]
+        costs = [computed(*each) for each in found]
         if costs and min(costs) <= ratio * least:
             return found[costs.index(min(costs))]
         self.shapes.append(shape)
@@ -237,9 +245,9 @@ def blanks(said: bytes) -> Iterator[Batches]:
         yield [[blank() for _ in range(size)] for size in itertools.islice(sizes, count)]
 
 
-def _fill(block: Block, width: int, dealt: Sequence[Sequence[Sequence[Flight]]]) -> Rows:
+def _fill(block: Block, dealt: Sequence[Sequence[Sequence[Flight]]]) -> Rows:
     """The block's arrays, `[M, S, Q, R, T]` and `[M, S, Q, J, N]`: one vectorized write for each array."""
-    lead, positions = (len(dealt), len(dealt[0]), block.flights), block.rows * width
+    lead, positions = (len(dealt), len(dealt[0]), block.flights), block.rows * block.width
     labels = room_for_labels(positions)
     row_start, label_start = [], []  # of each text, in the flattened arrays
     segment, in_flight, texts = [], [], []
@@ -271,7 +279,7 @@ def _fill(block: Block, width: int, dealt: Sequence[Sequence[Sequence[Flight]]])
         flat[index] = values
         return flat.reshape(shape)
 
-    rows, of_labels = (*lead, block.rows, width), (*lead, *labels)
+    rows, of_labels = (*lead, block.rows, block.width), (*lead, *labels)
     none = np.zeros(0, np.int32)  # a block may be empty in a cohort that took a shape in use
     tokens = np.concatenate([none, *(part for _, _, (query, target), _ in texts for part in (query, target[:-1]))])
     asked_for = np.concatenate([none, *(text.example.target for text in texts)])

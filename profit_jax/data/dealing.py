@@ -10,7 +10,7 @@ import numpy as np
 from profit_jax.data.packing import Block, Flight, Shape, Text
 
 UNBOUNDED = 2**62
-_LABELS = 64  # of a chunk, at least: fewer would leave a product of matrices without work
+_LABELS = 128  # of a chunk, at least: fewer would leave a product of matrices without work
 Content = list[list[list[Text]]]  # texts of each lane and step
 Dealt = list[list[list[Flight]]]  # flights of each block and lane, of one step; as many in all lanes
 
@@ -29,59 +29,72 @@ def deal_steps(costs: Sequence[Sequence[int]], lane_of: Sequence[int], steps: in
     return step_of
 
 
-def deal_texts(shape: Shape, cells: Sequence[Sequence[Text]], width: int) -> Dealt | None:
-    """Deals all lanes' texts of one step to flights of rows of this width; None where the shape cannot hold them.
+def in_order(cell: Sequence[Text]) -> list[Text]:
+    """Client by client, the longest first."""
+    return sorted(cell, key=lambda text: (text.place, -text.length))
 
-    The longest texts open flights first. All lanes compute as many flights, so shorter texts fill up what is left of
-    them, and those that stand empty because another lane needs more, before they open flights of their own.
-    """
-    rest = [sorted(cell, key=lambda text: (text.place, -text.length)) for cell in cells]
-    below = [0, *(block.span * width for block in shape[:-1])]
+
+def deal_texts(shape: Shape, cells: Sequence[Sequence[Text]]) -> Dealt | None:
+    """Deals all lanes' texts of one step to flights; None where the shape cannot hold them."""
+    rest = [*map(in_order, cells)]
+    below = [0, *(block.reach for block in shape[:-1])]
     dealt: Dealt = []
     for block, shorter in reversed([*zip(shape, below, strict=True)]):
-        lanes = [opened(block, [text for text in texts if text.length > shorter], width) for texts in rest]
-        most = max(map(len, lanes))
-        if most > block.flights:
+        lanes, rest = deal_block(block, rest, shorter)
+        if len(lanes[0]) > block.flights:
             return None
-        for lane, flights in enumerate(lanes):
-            flights += [Flight(block.rows, width, block.span) for _ in range(most - len(flights))]
-            texts = [text for text in rest[lane] if text.length <= shorter]
-            rest[lane] = [text for text in texts if not any(flight.take(text) for flight in flights)]
         dealt.insert(0, lanes)
     return dealt
 
 
-def opened(block: Block, texts: Sequence[Text], width: int) -> list[Flight]:
+def deal_block(block: Block, cells: Sequence[list[Text]], shorter: int) -> tuple[list[list[Flight]], list[list[Text]]]:
+    """All lanes' flights of one block, however many it takes, and the texts that are left.
+
+    The texts that are longer than `shorter` open flights, the longest first. All lanes compute as many, so others fill
+    up what is left of them, and those that stand empty because another lane needs more, before they open flights of
+    their own block.
+    """
+    lanes = [opened(block, [text for text in texts if text.length > shorter]) for texts in cells]
+    most, rest = max(map(len, lanes)), []
+    for lane, texts in zip(lanes, cells):
+        lane += [Flight(block) for _ in range(most - len(lane))]
+        short = (text for text in texts if text.length <= shorter)
+        rest.append([text for text in short if not any(flight.take(text) for flight in lane)])
+    return lanes, rest
+
+
+def opened(block: Block, texts: Sequence[Text]) -> list[Flight]:
     """First fit: each text into the first flight that takes it, or into a new one."""
     flights: list[Flight] = []
     for text in texts:
         if not any(flight.take(text) for flight in flights):
-            flights.append(Flight(block.rows, width, block.span))
+            flights.append(Flight(block))
             flights[-1].take(text)  # a flight has as many rows as a text may reach over
     return flights
 
 
 def rows_needed(texts: Sequence[Text], width: int, span: int) -> int:
-    """Rows that texts of one cell take together."""
-    [flight] = opened(Block(span, 1, UNBOUNDED), texts, width) or [Flight(0, width, span)]
-    return sum(run.rows(width) for run in flight.runs)
+    """Rows of a width that texts of one cell take together."""
+    return sum(run.rows(width) for flight in opened(Block(width, span, 1, UNBOUNDED), texts) for run in flight.runs)
 
 
-def deal_all(shape: Shape, steps: Sequence[Sequence[Sequence[Text]]], width: int) -> list[Dealt] | None:
+def deal_all(shape: Shape, steps: Sequence[Sequence[Sequence[Text]]]) -> list[Dealt] | None:
     """`deal_texts` of every step, or None where the shape cannot hold one of them."""
-    if max((text.length for step in steps for cell in step for text in cell), default=0) > shape[-1].span * width:
+    if max((text.length for step in steps for cell in step for text in cell), default=0) > shape[-1].reach:
         return None
     dealt = []
     for cells in steps:
-        if (one := deal_texts(shape, cells, width)) is None:
+        if (one := deal_texts(shape, cells)) is None:
             return None
         dealt.append(one)
     return dealt
 
 
-def computed(shape: Shape, dealt: Sequence[Dealt], width: int) -> int:
+def computed(shape: Shape, dealt: Sequence[Dealt]) -> int:
     """Positions computed in one lane."""
-    return sum(len(lanes[0]) * block.rows * width for step in dealt for block, lanes in zip(shape, step, strict=True))
+    return sum(
+        len(lanes[0]) * block.rows * block.width for step in dealt for block, lanes in zip(shape, step, strict=True)
+    )
 
 
 def room_for_labels(positions: int) -> tuple[int, int]:
@@ -90,20 +103,20 @@ def room_for_labels(positions: int) -> tuple[int, int]:
     A chunk's logits are in memory together, and only chunks in use are computed.
 
     >>> room_for_labels(2048), room_for_labels(50)
-    ((32, 64), (1, 50))
+    ((16, 128), (1, 50))
     """
     size = min(positions, max(_LABELS, positions // 32))
     return -(-positions // size), size
 
 
-def chunks_used(shape: Shape, dealt: Sequence[Dealt], width: int) -> tuple[np.ndarray, ...]:
+def chunks_used(shape: Shape, dealt: Sequence[Dealt]) -> tuple[np.ndarray, ...]:
     """Of each block, the chunks of labels in use in its flights: `[S, Q]` int32, of the lane that has most.
 
     A flight in use has texts, and so labels; 0 is a flight that is not.
     """
     chunks = tuple(np.zeros((len(dealt), block.flights), np.int32) for block in shape)
     for number, block in enumerate(shape):
-        _, size = room_for_labels(block.rows * width)
+        _, size = room_for_labels(block.rows * block.width)
         for s, step in enumerate(dealt):
             for q, flights in enumerate(zip(*step[number])):
                 chunks[number][s, q] = -(-max(flight.labels for flight in flights) // size)

@@ -34,15 +34,21 @@ def needed(example: Encoded) -> int:
 
 
 class Block(NamedTuple):
-    """Room for flights of a step whose texts reach over at most `span` rows: how many flights, and rows of a flight."""
+    """Room for flights of a step, in rows of `width` positions of which a text takes at most `span` in a row."""
 
+    width: int
     span: int
     flights: int
-    rows: int
+    rows: int  # of a flight
+
+    @property
+    def reach(self) -> int:
+        """Positions of the longest text that there is room for."""
+        return self.width * self.span
 
 
 Shape = tuple[Block, ...]
-"""A cohort's shape: a block for each span in use, spans ascending."""
+"""A cohort's shape: a block for each kind of row in use, by the texts' reach."""
 
 
 @dataclasses.dataclass
@@ -61,14 +67,14 @@ class Run:
 class Flight:
     """Rows that are computed together, as they fill up.
 
-    >>> flight = Flight(rows=3, width=8, span=2)
+    >>> flight = Flight(Block(width=8, span=2, flights=1, rows=3))
     >>> texts = [Text.of(0, 1.0, Encoded(np.zeros(n), np.zeros(1))) for n in (10, 5, 12, 6)]
     >>> [flight.take(text) for text in texts], [run.starts for run in flight.runs]
     ([True, True, False, True], [[0, 10, 15]])
     """
 
-    def __init__(self, rows: int, width: int, span: int):
-        self.free, self.width, self.span = rows, width, span
+    def __init__(self, block: Block):
+        self.free, self.width, self.reach = block.rows, block.width, block.reach
         self.runs: list[Run] = []
         self._of_place: dict[int, list[Run]] = {}
 
@@ -79,7 +85,7 @@ class Flight:
         """
         for run in self._of_place.get(text.place, ()):
             begun, end = run.end % self.width, run.end + text.length
-            if begun and begun + text.length <= self.span * self.width:
+            if begun and begun + text.length <= self.reach:
                 more = -(-end // self.width) - run.rows(self.width)
                 if more <= self.free:
                     break

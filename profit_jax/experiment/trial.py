@@ -45,7 +45,7 @@ def with_flights(layout: Layout, loss: LossFunction, adapters: Adapter, workdir:
     if found:
         chosen = int(found[-1]["positions_per_flight"])
     else:
-        seconds = trial(loss, adapters, layout.row_width, layout.spans[0])
+        seconds = trial(loss, adapters, *layout.row_kinds[0])
         chosen = best(seconds)
         if workdir:
             workdir.append("flights", {"positions_per_flight": chosen, "seconds_per_position": seconds})

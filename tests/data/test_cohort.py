@@ -32,10 +32,9 @@ def cohorts(draw):
     batches = [[[example(*draw(lengths), next(mark)) for _ in range(n)] for n in client] for client in sizes]
     if not any(step for client in batches for step in client):
         batches[0][0].append(example(4, 2, next(mark)))
-    width, spans = draw(st.sampled_from([(48, (1,)), (16, (1, 3)), (12, (1, 2, 4)), (5, (3, 8))]))
+    kinds = [((48, 1),), ((16, 1), (16, 3)), ((12, 1), (12, 2), (12, 4)), ((5, 3), (5, 8)), ((12, 1), (7, 3), (40, 1))]
     layout = Layout(
-        row_width=width,
-        spans=spans,
+        row_kinds=draw(st.sampled_from(kinds)),
         positions_per_flight=draw(st.sampled_from([1, 64, 10_000])),
         lanes=draw(st.integers(1, 3)),
     )
@@ -88,7 +87,7 @@ def test_positions_are_counted_as_they_are(drawn):
     batches, layout = drawn
     plan = Planner(layout)(range(len(batches)), batches.__getitem__)
     used = [int((chunks > 0).sum()) for chunks in plan.cohort.chunks]
-    sizes = [block.rows * layout.row_width for block in plan.shape]
+    sizes = [block.rows * block.width for block in plan.shape]
     assert plan.computed_positions == layout.lanes * int(np.dot(used, sizes))
     for block, chunks in zip(plan.cohort.batches, plan.cohort.chunks):
         for step, flight in np.ndindex(chunks.shape):
@@ -105,7 +104,7 @@ def test_positions_are_counted_as_they_are(drawn):
 
 def test_examples_and_weights_say_who_takes_part():
     batches = [[[example(4, 2, 1), example(4, 2, 2)], []], [[example(4, 2, 3)], [example(4, 2, 4)]]]
-    cohort = Planner(Layout(16, (1,)))([7, 9], batches.__getitem__, weights=[2.0, 3.0]).cohort
+    cohort = Planner(Layout(((16, 1),)))([7, 9], batches.__getitem__, weights=[2.0, 3.0]).cohort
     by_client = {
         int(c): (cohort.counts[0, :, p].tolist(), float(cohort.weight[0, p])) for p, c in enumerate(cohort.client[0])
     }
@@ -114,7 +113,7 @@ def test_examples_and_weights_say_who_takes_part():
 
 def test_a_token_mean_weighs_every_target_token_alike():
     batches = [[[example(4, 1, 1), example(4, 3, 2)]]]
-    cohort = Planner(Layout(16, (1,)), reduction="token")([0], batches.__getitem__).cohort
+    cohort = Planner(Layout(((16, 1),)), reduction="token")([0], batches.__getitem__).cohort
     assert cohort.counts.tolist() == [[[4]]]
     (block,) = cohort.batches
     weights = block.label_weight[block.label_weight > 0]
@@ -124,16 +123,16 @@ def test_a_token_mean_weighs_every_target_token_alike():
 def test_a_cell_short_of_long_texts_uses_the_flights_that_the_others_need():
     """One client's long texts open flights; the other lane's short texts move into as many, not into their own."""
     long = [[[example(60, 2, i) for i in range(4)]], [[example(10, 2, i) for i in range(4, 20)]]]
-    plan = Planner(Layout(16, (1, 4), lanes=2))([0, 1], long.__getitem__)
-    short, wide = plan.shape
-    assert (short.span, wide.span, wide.rows) == (1, 4, 17)  # 16 rows are a rung of 17
-    assert [(chunks > 0).sum() for chunks in plan.cohort.chunks] == [0, 1]
+    plan = Planner(Layout(((16, 1), (16, 4)), lanes=2))([0, 1], long.__getitem__)
+    (wide,) = plan.shape
+    assert (wide.span, wide.rows) == (4, 17)  # 16 rows are a rung of 17
+    assert [(chunks > 0).sum() for chunks in plan.cohort.chunks] == [1]
 
 
 def test_texts_run_on_from_row_to_row_so_that_a_client_leaves_one_row_unfinished():
     """Texts of 20 positions in rows of 16: side by side in rows of 32 they would leave 12 of each unused."""
     batches = [[[example(20, 1, i) for i in range(16)]]]
-    plan = Planner(Layout(16, (3,), slack=0.0))([0], batches.__getitem__)
+    plan = Planner(Layout(((16, 3),), slack=0.0))([0], batches.__getitem__)
     (block,) = plan.shape
     assert block.rows == 20 == plan.computed_positions / 16 and plan.waste == 1.0
 
@@ -142,7 +141,7 @@ def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
     """Three clients of 4, 2 and 2 steps: the two short ones share no step, and every client's steps stay in order."""
     lengths = {0: 4, 1: 2, 2: 2}
     batches = [[[example(10, 2, 10 * c + s + 1)] for s in range(steps)] for c, steps in lengths.items()]
-    plan = Planner(Layout(16, (1,)))([0, 1, 2], batches.__getitem__)
+    plan = Planner(Layout(((16, 1),)))([0, 1, 2], batches.__getitem__)
     (block,) = plan.cohort.batches
     taken = {client: [] for client in lengths}
     for step in range(4):
@@ -155,11 +154,19 @@ def test_a_client_with_few_steps_takes_them_when_the_others_have_fewest():
 
 def test_an_example_longer_than_the_widest_row_is_refused():
     with pytest.raises(InputError, match="takes 65 positions, more than 4 rows of 16"):
-        Planner(Layout(16, (1, 4)))([0], [[[example(61, 5, 1)]]].__getitem__)
+        Planner(Layout(((16, 1), (16, 4))))([0], [[[example(61, 5, 1)]]].__getitem__)
 
 
 @pytest.mark.parametrize(
-    "fields", [{"spans": ()}, {"spans": (4, 1)}, {"spans": (0, 1)}, {"row_width": 0}, {"lanes": 0}]
+    "fields",
+    [
+        {"lanes": 0},
+        {"row_kinds": ()},
+        {"row_kinds": ((8, 4), (8, 1))},
+        {"row_kinds": ((8, 2), (16, 1))},
+        {"row_kinds": ((8, 0),)},
+        {"row_kinds": ((0, 2),)},
+    ],
 )
 def test_a_layout_that_makes_no_sense_is_refused(fields):
     with pytest.raises(InputError):
@@ -185,7 +192,7 @@ def test_rounding_up_wastes_less_than_the_ladders_ratio(number, ratio):
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6))
 def test_shapes_seen_before_open_no_program(seeds):
-    planner = Planner(Layout(16, (3,), slack=0.2))
+    planner = Planner(Layout(((16, 3),), slack=0.2))
 
     def plan(seed: int):
         draw = np.random.default_rng(seed)
@@ -208,7 +215,7 @@ def test_each_process_reads_its_own_clients_and_all_plan_alike(monkeypatch):
         [[example(*draw.integers(1, 20, 2), 1 + i) for i in range(draw.integers(1, 5))] for _ in range(3)]
         for _ in range(7)
     ]
-    layout, clients = Layout(16, (3,), lanes=4), [*range(10, 17)]
+    layout, clients = Layout(((16, 3),), lanes=4), [*range(10, 17)]
     said, come, process = [b"", b""], threading.Barrier(2), threading.local()
 
     def exchange(name: str, own: bytes) -> list[bytes]:

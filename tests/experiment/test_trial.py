@@ -9,7 +9,7 @@ from profit_jax.errors import InputError
 from profit_jax.experiment import Workdir, trial, with_flights
 from tests import worlds
 
-OPEN = Layout(16, (1, 4), positions_per_flight=0)
+OPEN = Layout(((16, 1), (16, 4)), positions_per_flight=0)
 
 
 def prompts(clients: int) -> dict:
@@ -38,7 +38,7 @@ def test_a_run_keeps_its_choice(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "trial", lambda *_: {1024: 2.0, 2048: 1.0, 4096: 1.01})
     workdir = Workdir(tmp_path, {})
     chosen = with_flights(OPEN, worlds.backbone().loss, prompts(2), workdir)
-    assert chosen == Layout(16, (1, 4), positions_per_flight=2048)
+    assert chosen == Layout(((16, 1), (16, 4)), positions_per_flight=2048)
     monkeypatch.setattr(trial, "trial", lambda *_: {1024: 1.0})
     assert with_flights(OPEN, worlds.backbone().loss, prompts(2), workdir) == chosen
     assert with_flights(Layout(positions_per_flight=64), worlds.backbone().loss, prompts(2), workdir) == Layout(

@@ -30,20 +30,20 @@ def run(name: str, cohort) -> np.ndarray:
 @pytest.fixture(scope="module", params=ALGORITHMS)
 def reference(request) -> tuple[str, np.ndarray]:
     """One example a row, one lane, one flight."""
-    cohort = worlds.plan(CHOSEN, DRAWN, row_width=24, spans=(1,), positions_per_flight=10**6).cohort
+    cohort = worlds.plan(CHOSEN, DRAWN, row_kinds=((24, 1),), positions_per_flight=10**6).cohort
     return request.param, run(request.param, cohort)
 
 
 LAYOUTS = {
-    "packed": {"row_width": 64, "spans": (1,)},
-    "two widths": {"row_width": 24, "spans": (1, 3)},
-    "in flights": {"row_width": 24, "spans": (1, 2), "positions_per_flight": 96},
-    "in single rows": {"row_width": 32, "spans": (1,), "positions_per_flight": 1},
-    "texts over rows": {"row_width": 5, "spans": (2, 5)},
-    "texts over rows, in flights": {"row_width": 8, "spans": (3,), "positions_per_flight": 40},
-    "texts over rows, three lanes": {"row_width": 7, "spans": (2, 4), "lanes": 3, "positions_per_flight": 60},
-    "three lanes": {"row_width": 64, "spans": (1,), "lanes": 3},
-    "eight lanes in flights": {"row_width": 24, "spans": (1, 3), "lanes": 8, "positions_per_flight": 100},
+    "packed": {"row_kinds": ((64, 1),)},
+    "two widths": {"row_kinds": ((24, 1), (24, 3))},
+    "in flights": {"row_kinds": ((24, 1), (24, 2)), "positions_per_flight": 96},
+    "in single rows": {"row_kinds": ((32, 1),), "positions_per_flight": 1},
+    "texts over rows": {"row_kinds": ((5, 2), (5, 5))},
+    "texts over rows, in flights": {"row_kinds": ((8, 3),), "positions_per_flight": 40},
+    "texts over rows, three lanes": {"row_kinds": ((7, 2), (7, 4)), "lanes": 3, "positions_per_flight": 60},
+    "three lanes": {"row_kinds": ((64, 1),), "lanes": 3},
+    "eight lanes in flights": {"row_kinds": ((24, 1), (24, 3)), "lanes": 8, "positions_per_flight": 100},
 }
 
 
@@ -76,13 +76,13 @@ def test_a_round_of_the_same_shape_compiles_nothing(name):
     state = algorithm.init(worlds.prompt())
     for seed in range(3):
         drawn = worlds.batches(DATA, CHOSEN, steps=2, batch=3, seed=seed)
-        planner_shape = worlds.plan(CHOSEN, drawn, row_width=24, spans=(1,))
+        planner_shape = worlds.plan(CHOSEN, drawn, row_kinds=((24, 1),))
         state, _ = algorithm.round(state, planner_shape.cohort)
     shapes = {
         str(
             jax.tree.map(
                 np.shape,
-                worlds.plan(CHOSEN, worlds.batches(DATA, CHOSEN, 2, 3, seed=s), row_width=24, spans=(1,)).cohort,
+                worlds.plan(CHOSEN, worlds.batches(DATA, CHOSEN, 2, 3, seed=s), row_kinds=((24, 1),)).cohort,
             )
         )
         for s in range(3)

@@ -117,7 +117,7 @@ def cost(times: int = 1, layers: int = 2) -> tuple[int, int]:
     algorithm = pj.fed_avg(backbone.loss, client_optimizer=optax.adam(RATE), server_optimizer=optax.adam(RATE))
     data = worlds.encoded(worlds.clients((6,) * 8))
     drawn = worlds.batches(data, range(8), steps=2, batch=3) * times
-    planned = worlds.plan(chosen, drawn, lanes=2, row_width=128, spans=(1,), positions_per_flight=128)
+    planned = worlds.plan(chosen, drawn, lanes=2, row_kinds=((128, 1),), positions_per_flight=128)
     state = algorithm.start({"prompt": jnp.zeros((3, WIDE.width))}, on)
     program = algorithm.compiled.lower(backbone.frozen, state, over_clients(planned.cohort, on)).compile()
     return program.memory_analysis().temp_size_in_bytes, instructions(program.as_text())

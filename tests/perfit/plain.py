@@ -162,7 +162,7 @@ def encoder() -> Encoder:
 
 def layout(**changes) -> Layout:
     """A layout whose rungs are so far apart that cohorts of the small world share one program."""
-    return Layout(**{"row_width": 32, "spans": (1,), "positions_per_flight": 4096, "slack": 3.0} | changes)
+    return Layout(**{"row_kinds": ((32, 1),), "positions_per_flight": 4096, "slack": 3.0} | changes)
 
 
 def planner(**changes) -> Planner:

@@ -199,11 +199,10 @@ def reference() -> np.ndarray:
 
 
 LAYOUTS = {
-    "packed": {"row_width": 96, "spans": (1,)},
+    "packed": {"row_kinds": ((96, 1),)},
     "two lanes, a place left empty, in flights of two widths": {
         "lanes": 2,
-        "row_width": 24,
-        "spans": (1, 2),
+        "row_kinds": ((24, 1), (24, 2)),
         "positions_per_flight": 48,
     },
 }

@@ -99,8 +99,6 @@ def _cpu_suite(shared: dict[str, Any], trained: str) -> dict[str, tuple[str, dic
         "long": {"data_dir": "", "max_query": 512, "max_target": 384},  # responses of the instructions
     }
     for model, text, adapter, batch in itertools.product(models, texts, ("prompt", "lora"), (32, 8, 1)):
-        if (model, text) == ("110m", "long"):
-            continue  # too long for a suite on two cores
         clients = {1: 16, 8: 4, 32: 2}[batch] // (2 if model == "110m" else 1)
         row_kinds = tuple((width, 1) for width in WIDTHS[batch])
         sizes = {"batch_size": batch, "clients_per_round": clients, "adapter": adapter, "row_kinds": row_kinds}

@@ -22,6 +22,8 @@ The line's numbers, beside those of a round:
     share_of_matrix_rate               as of any round
     share_in_products                  the same of all matrix products that are computed: with padding, attention,
                                        adapters. What is left of the round is elementwise work and dispatch
+    torch_matrix_rate_share            the rate of torch's own product, of the rate of ours: what is no merit of the
+                                       round's, but of the libraries that multiply
     bound                              these shares and both sides' positions per real position, in words
 """
 
@@ -45,7 +47,7 @@ from torch.nn import functional
 
 import profit_jax as pj
 from launch import _bench_round
-from launch._timing import matrix_rate, seconds
+from launch._timing import matrix_rate, matrix_size, product_rate, seconds
 from profit_jax import trees
 from profit_jax.adapters import load_peft, save_peft
 from profit_jax.backbone.save import save
@@ -88,6 +90,7 @@ def measure(config: ConfigDict) -> dict[str, Any]:
     trained = jax.device_get(ours.adapter())
     apart = {name: difference(trained, side.adapter(made.model), made.adapter) for name, side in theirs.items()}
     median, rate = in_turns(sides, config.rounds, config.dtype)
+    library = torch_matrix_rate(config.dtype) / rate
     compiling, possible = first["ours"] - median["ours"], rate * median["ours"]
     needed = model_flops(made.model.config, plan) / possible
     computed = arithmetic(algorithm, ours.state, plan.cohort).flops / possible
@@ -110,7 +113,9 @@ def measure(config: ConfigDict) -> dict[str, Any]:
         "matrix_rate_gflop_per_second": round(rate / 1e9, 1),
         "share_of_matrix_rate": round(needed, 3),
         "share_in_products": round(computed, 3),
-        "bound": f"{computed:.0%} in products ({needed:.0%} needed), positions {plan.waste:.2f}, torch {waste:.2f}",
+        "torch_matrix_rate_share": round(library, 3),
+        "bound": f"{computed:.0%} in products ({needed:.0%} needed), positions {plan.waste:.2f}, torch {waste:.2f}, "
+        f"whose products are {library:.2f} times as fast",
     }
 
 
@@ -161,8 +166,7 @@ class TorchRounds:
         for part, change in zip(self._global, mean):
             part.grad = change
         self._server.step()
-        if device().type == "cuda":
-            torch.cuda.synchronize()
+        wait()
 
     def adapter(self, backbone: pj.Backbone) -> Adapter:
         """As it is now, in our form."""
@@ -271,6 +275,23 @@ def peft_model(backbone: pj.Backbone, adapter: Adapter) -> peft.PeftModel:
 def device() -> torch.device:
     """Where torch computes: on a GPU where it sees one and JAX does too."""
     return torch.device("cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu")
+
+
+def wait() -> None:
+    """Until torch has done what it was asked."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def torch_matrix_rate(dtype: str) -> float:
+    """`matrix_rate` of torch's product."""
+    x = torch.randn(matrix_size(), matrix_size(), dtype=getattr(torch, dtype), device=device())
+
+    def product() -> None:
+        x @ x
+        wait()
+
+    return product_rate(product, len(x))
 
 
 def optimizer(fields: ConfigDict) -> Optimizer:

@@ -17,12 +17,22 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def matrix_rate(dtype: str) -> float:
-    """Floating-point operations a second of a plain square matrix product of random numbers, the median of ten."""
-    size = 2048 if jax.default_backend() == "cpu" else 8192  # what fills the device
+    """Floating-point operations a second of a plain square matrix product of random numbers."""
+    size = matrix_size()
     x = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
-    product(x, x).block_until_ready()
-    return 2 * size**3 / statistics.median(seconds(lambda: product(x, x).block_until_ready()) for _ in range(10))
+    return product_rate(lambda: product(x, x).block_until_ready(), size)
+
+
+def matrix_size() -> int:
+    """Rows of a matrix whose product with another fills the device."""
+    return 2048 if jax.default_backend() == "cpu" else 8192
+
+
+def product_rate(product: Callable[[], object], size: int) -> float:
+    """Floating-point operations a second of a product of square matrices, the median of ten after the first."""
+    product()
+    return 2 * size**3 / statistics.median(seconds(product) for _ in range(10))
 
 
 def gib(count: int) -> float:

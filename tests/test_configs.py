@@ -42,9 +42,7 @@ def test_every_field_is_read_by_a_launcher(name, config):
     assert not unread
 
 
-@pytest.mark.parametrize(
-    ("platform", "beside_torch", "alone"), [("cpu", 3 * 2 * 2 * 3, 3), ("gpu", 2 * 2, 2 * 2)]
-)
+@pytest.mark.parametrize(("platform", "beside_torch", "alone"), [("cpu", 3 * 2 * 2 * 3, 3), ("gpu", 2 * 2, 2 * 2)])
 def test_rows_of_the_suite_set_fields_that_there_are(platform, beside_torch, alone):
     rows = bench.suite("a folder", platform)
     assert Counter(against for against, _ in rows.values()) == {"torch": beside_torch, "": alone}

@@ -1,6 +1,7 @@
 """The tokenizer of a Hugging Face folder, narrowed to what training and generation need."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def load_tokenizer(folder: Path, config: BackboneConfig) -> Tokenizer | None:
     folder = Path(folder)
     if not any((folder / name).exists() for name in _FILES):
         return None
+    # Otherwise transformers says, where there is no PyTorch, that its models need it; tokenizers do not.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer  # here, because it takes seconds and planning needs no tokenizer
 
     try:

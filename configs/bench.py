@@ -56,7 +56,7 @@ def get_config(shape: str = "small") -> ConfigDict:
             "rounds": 3,  # timed rounds after the first; 0: only plan
             "planned": 1,  # cohorts to plan at least, for the layout's numbers
             "seed": 0,
-            "row_kinds": ((128, 1), (256, 1), (512, 1), (1024, 1)),  # each: positions, rows that a text may take
+            "row_kinds": ((256, 1), (512, 1), (1152, 1)),  # each: positions, rows that a text may take
             "positions_per_flight": 1024,  # what runs out of a CPU's caches; an accelerator wants 16,384 or more
             "slack": 0.1,
         }

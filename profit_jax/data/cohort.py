@@ -54,10 +54,11 @@ class Layout:
     slack: float = 0.1
 
     def __post_init__(self) -> None:
-        reaches = [width * span for width, span in self.row_kinds]
-        if not reaches or min(map(min, self.row_kinds)) < 1 or reaches != sorted(set(reaches)):
+        paired = all(len(kind) == 2 and min(kind) > 0 for kind in self.row_kinds)
+        reaches = [math.prod(kind) for kind in self.row_kinds]
+        if not reaches or not paired or reaches != sorted(set(reaches)):
             raise InputError(
-                f"rows must be pairs of a positive width and span, ascending by their product: {self.row_kinds}"
+                f"row_kinds must be pairs of a positive width and span, ascending by their product: {self.row_kinds}"
             )
         if self.positions_per_flight < 0 or self.lanes < 1 or self.slack < 0:
             raise InputError("positions_per_flight and slack must not be negative, lanes positive")

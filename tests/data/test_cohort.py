@@ -165,6 +165,7 @@ def test_an_example_longer_than_the_widest_row_is_refused():
         {"row_kinds": ((8, 4), (8, 1))},
         {"row_kinds": ((8, 2), (16, 1))},
         {"row_kinds": ((8, 0),)},
+        {"row_kinds": ((8,),)},
         {"row_kinds": ((0, 2),)},
     ],
 )

@@ -44,9 +44,9 @@ test: lint
 KILLS ?= 10
 kill: dev
 	PROFIT_KILLS=$(KILLS) $(BIN)/python -m pytest -q -s -m 'slow or not slow' tests/test_killed.py tests/test_hosts.py
+
 fuzz: dev
 	PROFIT_FUZZ=long $(BIN)/python -m pytest -q tests/fuzz $(PYTEST_ARGS)
-
 
 lint: dev
 	$(BIN)/ruff check .

@@ -55,8 +55,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         paired = all(len(kind) == 2 and min(kind) > 0 for kind in self.row_kinds)
-        reaches = [math.prod(kind) for kind in self.row_kinds]
-        if not reaches or not paired or reaches != sorted(set(reaches)):
+        if not self.row_kinds or not paired or self.reaches != sorted(set(self.reaches)):
             raise InputError(
                 f"row_kinds must be pairs of a positive width and span, ascending by their product: {self.row_kinds}"
             )
@@ -64,10 +63,9 @@ class Layout:
             raise InputError("positions_per_flight and slack must not be negative, lanes positive")
 
     @property
-    def longest(self) -> int:
-        """Positions of the longest text that there is room for."""
-        width, span = self.row_kinds[-1]
-        return width * span
+    def reaches(self) -> list[int]:
+        """Positions of the longest text that each kind of row has room for."""
+        return [math.prod(kind) for kind in self.row_kinds]
 
 
 class Plan(NamedTuple):
@@ -134,7 +132,7 @@ class Planner:
         most = max((needed(example) for client in batches for batch in client for example in batch), default=0)
         if not most:
             raise InputError(f"the clients {[*clients]} of a round have no examples")
-        if most > self.layout.longest:
+        if most > self.layout.reaches[-1]:
             width, span = self.layout.row_kinds[-1]
             raise InputError(f"an example takes {most} positions, more than {span} rows of {width}")
         places = -(-len(clients) // lanes)
@@ -194,7 +192,7 @@ class Planner:
         flights than were needed, since only those in use are computed.
         """
         layout, ratio, steps = self.layout, 1 + self.layout.slack, [*zip(*content)]
-        below = [0, *(width * span for width, span in layout.row_kinds[:-1])]
+        below = [0, *layout.reaches[:-1]]
         rest = [[*map(in_order, cells)] for cells in steps]
         own: list[Block] = []
         dealt: list[Dealt] = [[] for _ in steps]

@@ -99,7 +99,7 @@ def test_positions_are_counted_as_they_are(drawn):
             )
     assert plan.real_positions == sum(int((block.segments > 0).sum()) for block in plan.cohort.batches)
     flight = max(block.tokens.shape[-2] * block.tokens.shape[-1] for block in plan.cohort.batches)
-    assert flight <= max(layout.positions_per_flight, layout.longest)
+    assert flight <= max(layout.positions_per_flight, layout.reaches[-1])
 
 
 def test_examples_and_weights_say_who_takes_part():

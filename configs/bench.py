@@ -14,12 +14,6 @@ from ml_collections import ConfigDict
 
 from configs.shapes import SHAPES
 
-WIDTHS = {  # of rows in the suite, by examples of a batch: the fewer, the closer to a single text's
-    32: (256, 512, 1024),
-    8: (64, 128, 192, 256, 512, 1024),
-    1: (64, 96, 128, 192, 256, 384, 512, 768, 1024),
-}
-
 
 def get_config(shape: str = "small") -> ConfigDict:
     """Fields as in configs/profit/small.py and configs/perfit/small.py where they share a name."""
@@ -56,8 +50,8 @@ def get_config(shape: str = "small") -> ConfigDict:
             "rounds": 3,  # timed rounds after the first; 0: only plan
             "planned": 1,  # cohorts to plan at least, for the layout's numbers
             "seed": 0,
-            "row_kinds": ((256, 1), (512, 1), (1152, 1)),  # each: positions, rows that a text may take
-            "positions_per_flight": 1024,  # what runs out of a CPU's caches; an accelerator wants 16,384 or more
+            "row_width": 16,  # positions of a row, of which a text takes whole ones
+            "positions_per_flight": 2048,  # what runs out of a CPU's caches; an accelerator wants 16,384 or more
             "slack": 0.1,
         }
     )
@@ -100,8 +94,7 @@ def _cpu_suite(shared: dict[str, Any], trained: str) -> dict[str, tuple[str, dic
     }
     for model, text, adapter, batch in itertools.product(models, texts, ("prompt", "lora"), (32, 8, 1)):
         clients = {1: 16, 8: 4, 32: 2}[batch] // (2 if model == "110m" else 1)
-        row_kinds = tuple((width, 1) for width in WIDTHS[batch])
-        sizes = {"batch_size": batch, "clients_per_round": clients, "adapter": adapter, "row_kinds": row_kinds}
+        sizes = {"batch_size": batch, "clients_per_round": clients, "adapter": adapter}
         rows[f"round/{model}/{adapter}/{text}/b{batch}"] = ("torch", shared | sizes | models[model] | texts[text])
     return rows
 
@@ -113,7 +106,7 @@ def _gpu_suite(shared: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
         "data": "",
         "max_query": 512,
         "max_target": 128,
-        "row_kinds": ((128, 2), (128, 5)),
+        "row_width": 32,
         "positions_per_flight": 4096,
     }
     rows = {}

@@ -11,9 +11,10 @@ from profit_jax.experiment.plan import Bounds, Needs
 
 def layout(config: ConfigDict, planned: Plan) -> str:
     """The cohort."""
-    blocks = ", ".join(f"{block.rows} rows of {block.width} with texts over {block.span}" for block in planned.shape)
+    shape = planned.shape
     return (
-        f"{config.clients_per_round} clients; a flight is {blocks}; {planned.waste:.2f} positions computed a real one"
+        f"{config.clients_per_round} clients; a flight is {shape.rows} rows of {shape.width}; "
+        f"{planned.waste:.2f} positions computed a real one"
     )
 
 

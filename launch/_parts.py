@@ -67,7 +67,7 @@ def shape(fields: ConfigDict | dict[str, Any]) -> pj.BackboneConfig:
 def layout(config: ConfigDict, lanes: int) -> pj.Layout:
     """The layout of cohorts, on so many lanes."""
     return pj.Layout(
-        row_kinds=tuple(map(tuple, config.row_kinds)),
+        row_width=config.row_width,
         positions_per_flight=config.positions_per_flight,
         lanes=lanes,
         slack=config.slack,

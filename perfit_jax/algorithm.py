@@ -26,7 +26,7 @@ from profit_jax.federated.client import Trained, local_training
 from profit_jax.federated.local import put, take
 from profit_jax.metrics.mean import Mean
 from profit_jax.optim import Hyperparameters, hyperparameters
-from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
+from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
 
 
 class Modules(NamedTuple):
@@ -81,7 +81,7 @@ def perfit(
     def step(frozen: Frozen, state: Modules, cohort: Cohort) -> tuple[Modules, Stats]:
         rate = client_schedule(state.round)
 
-        def lane(values: Array, indices: Array, batches: Batch, counts: Array) -> Trained:
+        def lane(values: Array, indices: Array, batches: Rows, counts: Array) -> Trained:
             fresh = optim.fresh(client_optimizer, values, state.client)
             return local_training(
                 loss,
@@ -91,7 +91,7 @@ def perfit(
                 fresh,
                 batches,
                 counts,
-                cohort.chunks,
+                cohort.used,
                 rate=rate,
                 expand=lambda values: space.expand(values, indices),
             )

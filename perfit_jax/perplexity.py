@@ -20,7 +20,7 @@ from profit_jax.experiment import Evaluation
 from profit_jax.federated import Algorithm
 from profit_jax.federated.client import losses
 from profit_jax.federated.mesh import over_clients
-from profit_jax.typing import Array, Batch, Cohort, Frozen
+from profit_jax.typing import Array, Cohort, Frozen, Rows
 
 
 class Perplexity:
@@ -67,12 +67,12 @@ class Perplexity:
         self._frozen = algorithm.loss.frozen
 
         def nll(frozen: Frozen, state: Any, cohort: Cohort) -> Array:
-            def lane(client: Array, batch: Batch) -> Array:
+            def lane(client: Array, batch: Rows) -> Array:
                 adapters = algorithm.adapters(state, client)
-                return losses(algorithm.loss, frozen, adapters, batch, chunks)
+                return losses(algorithm.loss, frozen, adapters, batch, used)
 
             first = jax.tree.map(lambda leaf: leaf[:, 0], cohort.batches)
-            chunks = jax.tree.map(lambda leaf: leaf[0], cohort.chunks)
+            used = jax.tree.map(lambda leaf: leaf[0], cohort.used)
             return jax.vmap(lane, spmd_axis_name="clients")(cohort.client, first)
 
         self.compiled = jax.jit(nll)

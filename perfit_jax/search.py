@@ -38,7 +38,7 @@ from profit_jax.federated.debug import checked
 from profit_jax.federated.local import put, take
 from profit_jax.federated.mesh import over_clients, place_state
 from profit_jax.progress import Progress
-from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
+from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
 
 
 def search(
@@ -175,11 +175,9 @@ def pruning(loss: LossFunction, space: Space, metric: Metric, scope: Scope) -> C
     """
 
     def step(frozen: Frozen, theta: Array, masks: Array, cohort: Cohort, keep: Array) -> tuple[Array, Array]:
-        def lane(masks: Array, batches: Batch, counts: Array, keep: Array) -> tuple[Array, Array]:
+        def lane(masks: Array, batches: Rows, counts: Array, keep: Array) -> tuple[Array, Array]:
             own = jnp.where(masks, theta[None], 0)
-            taken = moments(
-                loss, frozen, space.unflatten(own), batches, counts, cohort.chunks, square=metric != "first"
-            )
+            taken = moments(loss, frozen, space.unflatten(own), batches, counts, cohort.used, square=metric != "first")
             fisher = None if taken.square is None else space.flatten(taken.square)
             scores = importance(metric, own, space.flatten(taken.gradient), fisher)
             pruned = jax.vmap(functools.partial(survivors, space, scope))(scores, masks, keep)

@@ -1,8 +1,8 @@
 """The axis legend, and the array shapes that cross module borders.
 
     C  clients side by side in one lane          S  local steps of a round
-    B  examples in a client's local step         R  packed rows of one flight
-    T  positions in a row
+    B  examples in a client's local step         R  rows of one flight
+    T  positions in a row                        W  windows of a flight, each a text's rows side by side
     J  chunks of labels in a flight              N  labels of a chunk
     K  rows of the soft prompt                   D  width of the residual stream
     L  layers                                    V  vocabulary
@@ -30,34 +30,39 @@ Frozen = Mapping[str, Any]  # the backbone's weights
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """Packed rows: a client's texts one after another, running on from one row into the next, and their labels.
+class Windows:
+    """Where attention looks: each text lies in the first rows of a window, of one of a few widths w (in rows).
 
-    `client[r]` says whose row it is; attention is causal within a segment, which reaches over at most `span` rows, and
-    sees the client's soft prompt, which stands before each. Label n of chunk j asks the hidden state at flat position
+    There is room for more windows of each width than are `used`, which alone are computed.
+    """
+
+    first: tuple[Array, ...]  # [W] int32 of each width: a window's first row
+    rows: tuple[Array, ...]  # [W] int32: of its rows, those that are the text's, the first ones; 0 = no text
+    owner: tuple[Array, ...]  # [W] int32: whose text it is
+    widths: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+    together: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # of each width: in one turn; divides W
+    used: Array | None = None  # [number of widths] int32; None: all
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Texts in whole rows, one after another, and their labels.
+
+    `client[r]` says whose row it is; attention is causal within a text's window, and sees the client's soft prompt,
+    which stands before each text. Label n of chunk j asks the hidden state at flat position
     `label_at[j, n] = r * T + t` for token `label_token[j, n]`, each position once. `label_weight` is 0 on padding, and
     otherwise such that a client's loss is the weighted sum of its labels' negative log-likelihoods.
     """
 
     tokens: Array  # [R, T] int32
-    segments: Array  # [R, T] int32, number of the text in the flight, 0 = padding
-    positions: Array  # [R, T] int32, position inside the segment
+    start: Array  # [R] int32, position of the row's first token in its text
     client: Array  # [R] int32
+    windows: Windows
     label_at: Array  # [J, N] int32
     label_token: Array  # [J, N] int32
     label_weight: Array  # [J, N] float32
     chunks: Array | int | None = None  # [] int32: chunks of labels to compute, the first; None: all of them
-    span: int = dataclasses.field(default=1, metadata={"static": True})
-
-
-Batch = tuple[Rows, ...]
-"""The rows of one local step: a block for each span in use, each `[Q, ...]`, its texts dealt to flights.
-
-Q is room; which flights are in use is said by `Cohort.chunks`, and only those are computed."""
-
-
-Chunks = tuple[Array, ...]
-"""Of each block, the chunks of labels in each flight, `[..., Q]` int32: 0 = it is not in use, nor those behind."""
 
 
 class Queries(NamedTuple):
@@ -68,12 +73,19 @@ class Queries(NamedTuple):
     client: Array  # [R] int32
 
 
-class Cohort(NamedTuple):
-    """What a round trains on: clients dealt to lanes, their packed rows dealt to steps and flights."""
+class Used(NamedTuple):
+    """What is computed of flights: of the lane that has most, and so the same in all."""
 
-    batches: Batch  # leaves [M, S, Q, ...]; before they are placed, of this process's lanes
+    chunks: Array  # [S, Q] int32: chunks of labels, the first; 0 = the flight is not in use, nor those behind
+    windows: Array  # [S, Q, number of widths] int32: windows of each width, the first
+
+
+class Cohort(NamedTuple):
+    """What a round trains on: clients dealt to lanes, their rows dealt to steps and flights."""
+
+    batches: Rows  # leaves [M, S, Q, ...]; before they are placed, of this process's lanes
     counts: Array  # [M, S, C] float32: examples (or target tokens) that the client's loss of the step is a mean over;
     # 0 = the step does not exist for it
-    chunks: Chunks  # [S, Q]: of the lane that has most, and so the same in all
+    used: Used  # flights, chunks of labels and windows that are computed: there is room for more
     weight: Array  # [M, C] float32: the client's weight in the aggregate, 0 = an empty place
     client: Array  # [M, C] int32: the client's number in its data set, -1 = an empty place

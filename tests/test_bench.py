@@ -56,7 +56,7 @@ def adapter(name: str) -> Adapter:
 
 def ours(start: Adapter, batches: Sequence[Batches], config: ConfigDict) -> Adapter:
     """Two rounds."""
-    planner = Planner(pj.Layout(row_kinds=((32, 1), (32, 2))))
+    planner = Planner(pj.Layout(row_width=8))
     plan = planner(range(len(batches)), batches.__getitem__)
     rounds = _bench_round.Rounds(_bench_round.algorithm(config, tiny()), start, plan.cohort)
     rounds()

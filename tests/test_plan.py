@@ -105,7 +105,7 @@ def test_along_model_every_flight_and_prompt_sums_the_residual_stream_and_gather
     plan = planned(4)
     steps, clients = 2, 2  # of a lane
     stream = 4 * D * (plan.computed_positions // 4 + steps * clients * K)
-    [rows], [chunks] = plan.cohort.batches, plan.cohort.chunks
+    rows, chunks = plan.cohort.batches, plan.cohort.used.chunks
     labels = 4 * (D + 3) * int(chunks.sum()) * rows.label_at.shape[-1]  # slopes; the largest logit, a sum, the token's
     # Behind o and down forward; before q, k, v and before gate and up backward, each of these products by itself.
     assert 4 * L * stream <= along[0].bytes <= 8 * L * stream + labels
@@ -135,13 +135,15 @@ def test_the_products_of_a_forward_pass_are_those_counted_by_hand():
 
 
 def test_the_planned_arithmetic_is_what_positions_cost_and_a_little_more(found):
-    """4 N a position computed and 4 V D a label; then attention, the prompt's placing, and its gradient."""
+    """4 N a position computed and 4 V D a label; and attention; then the prompt's placing, and its gradient."""
     plan = planned(4)
-    [block] = plan.shape
-    [rows], [chunks] = plan.cohort.batches, plan.cohort.chunks
+    rows, chunks = plan.cohort.batches, plan.cohort.used.chunks
     positions, labels = plan.computed_positions // 4, int(chunks.sum()) * rows.label_at.shape[-1]
     products = 4 * L * MATRICES * positions + 4 * V * D * labels
-    attention = 12 * L * H * E * block.span * rows.tokens.shape[-1] * positions
+    # In each window every position with every other, and with the prompt: two products forward, five backward.
+    lengths, counts = plan.shape.width * np.array(plan.shape.windows), plan.cohort.used.windows.sum((0, 1))
+    looks = int(np.sum(counts * lengths * (lengths + K)))
+    attention = 14 * L * H * E * looks
     assert 1 <= 2 * found[1].work.flops / (products + attention) < 1.1
 
 

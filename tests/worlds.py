@@ -78,7 +78,7 @@ def batches(data: EncodedClients, chosen: Sequence[int], steps: int, batch: int,
 
 
 def plan(chosen: Sequence[int], drawn, weights=None, **layout) -> Plan:
-    settings = {"row_kinds": ((32, 1), (32, 2)), "positions_per_flight": 4096} | layout
+    settings = {"row_width": 8, "positions_per_flight": 4096} | layout
     return Planner(Layout(**settings))(chosen, drawn.__getitem__, weights)
 
 
@@ -93,7 +93,7 @@ def _nll(graph: nnx.GraphDef, frozen, prompt: Array, tokens: Array, labelled: Ar
     x = jnp.concatenate([prompt, model.embedding(tokens)])[None]
     length = x.shape[1]
     causal = jnp.tri(length, dtype=bool)[None]
-    hidden, _ = model(x, jnp.arange(length)[None], causal, jnp.zeros(1, jnp.int32))
+    hidden, _ = model(x, jnp.arange(length)[None], jnp.zeros(1, jnp.int32), visible=causal)
     scores = jax.nn.log_softmax(model.logits(hidden)[0, :-1])
     picked = jnp.take_along_axis(scores[prompt.shape[0] - 1 :], tokens[:, None], axis=1)[:, 0]
     return -jnp.sum(jnp.where(labelled, picked, 0))

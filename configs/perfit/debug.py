@@ -18,7 +18,6 @@ def get_config(setting: str = "") -> ConfigDict:
             "pruning_epochs": 2,
             "max_query": 40,
             "max_target": 16,
-            "row_kinds": ((32, 2),),
             "clients_at_once": 4,
         }
     )

@@ -44,7 +44,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "max_target": 512,
             "dtype": "bfloat16",
             "remat": True,
-            "row_kinds": ((256, 2), (256, 6)),
+            "row_width": 32,
             "positions_per_flight": 8192,  # the activations of about 8 mini-batches of 8
             "slack": 0.25,
             "clients_at_once": 10,

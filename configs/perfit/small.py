@@ -89,7 +89,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "dtype": "float32",  # float32, bfloat16: of the backbone's weights and of computation
             "quantize": "",  # int8: the backbone's matrices in 8 bits
             "remat": False,
-            "row_kinds": ((32, 4),),  # each: positions of a row, rows that a text may run on over
+            "row_width": 16,  # positions of a row, of which a text takes whole ones
             "positions_per_flight": 1792,  # 0: what a trial finds
             "slack": 0.5,
             "clients_at_once": 20,

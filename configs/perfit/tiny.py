@@ -43,7 +43,6 @@ def get_config(setting: str = "") -> ConfigDict:
             "init_deviation": 1 / 64,  # that of the paper's 4,096 wide models; 1 / sqrt(192) would drown the weights
             "max_query": 79,
             "max_target": 10,
-            "row_kinds": ((32, 3),),
             "positions_per_flight": 1760,
             "clients_at_once": 10,
         }

@@ -13,7 +13,6 @@ def get_config(setting: str = "") -> ConfigDict:
             "rounds": 8,
             "max_query": 64,
             "max_target": 24,
-            "row_kinds": ((32, 3),),
             "validate_every": 4,
             "validation_examples": 64,
         }

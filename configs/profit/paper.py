@@ -79,7 +79,7 @@ def get_config(setting: str = "") -> ConfigDict:
             "checkpoint_every": 10,
             "dtype": "bfloat16",
             "remat": True,
-            "row_kinds": ((128, 2), (128, 9)),
+            "row_width": 32,
             "positions_per_flight": 16_384,
             "slack": 0.1,
         }

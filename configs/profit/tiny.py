@@ -50,7 +50,6 @@ def get_config(setting: str = "") -> ConfigDict:
             "batch_size": 4,
             "max_query": 56,
             "max_target": 20,
-            "row_kinds": ((32, 3),),
             "validate_every": 8,
             "validation_examples": 464,
             "checkpoint_every": 16,

@@ -113,12 +113,12 @@ print(train[0][0].query, "\n" + train[0][0].targets[0])
 
 Plain federated averaging of a LoRA: in each of eight rounds four clients take an epoch of Adam on their own rows, and
 the server takes the mean of their changes. Limits on tokens are to fit your texts: a longer query loses its beginning,
-and `encoder.counts` counts such. The layout gives a text room for 3 rows of 32 positions.
+and `encoder.counts` counts such. The layout changes no result, only the time.
 """
 
 # %%
 encoder = pj.Encoder(backbone.tokenizer, max_query=79, max_target=10)
-texts = {"encoder": encoder, "layout": pj.Layout(row_kinds=((32, 3),), positions_per_flight=1760, slack=0.5)}
+texts = {"encoder": encoder, "layout": pj.Layout(row_width=16, positions_per_flight=1760, slack=0.5)}
 lora = pj.lora(backbone, rank=8, targets=("q", "k", "v"), init="vanilla", seed=0)
 algorithm = pj.fed_avg(backbone.loss, client_optimizer=optax.adam(1e-2), server_optimizer=optax.sgd(1.0))
 tuned = pj.train(

@@ -84,7 +84,7 @@ and prunes the lowest in $T_p$ epochs until the parameters of rank 8 are left. N
 backbone = pj.Backbone.load("tiny")
 texts = {
     "encoder": pj.Encoder(backbone.tokenizer, max_query=79, max_target=10),  # tokens; longer texts are cut
-    "layout": pj.Layout(row_kinds=((32, 3),), positions_per_flight=1760, slack=0.5),  # changes no result
+    "layout": pj.Layout(row_width=16, positions_per_flight=1760, slack=0.5),  # changes no result
 }
 masks = pf.search(
     backbone, train, sparsity=0.5, rank=8, metric="first", epochs=2, init="gaussian", deviation=1 / 64, **texts

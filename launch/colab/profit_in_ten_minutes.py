@@ -83,7 +83,7 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
 backbone = pj.Backbone.load("tiny")
 texts = {
     "encoder": pj.Encoder(backbone.tokenizer, max_query=56, max_target=20),  # tokens; longer texts are cut
-    "layout": pj.Layout(row_kinds=((32, 3),), positions_per_flight=2048, slack=0.5),  # changes no result
+    "layout": pj.Layout(row_width=16, positions_per_flight=2048, slack=0.5),  # changes no result
 }
 prompt = pj.soft_prompt(backbone, length=10, init="gaussian", seed=0)
 algorithm = pj.fed_avg(backbone.loss, client_optimizer=adam(0.1), server_optimizer=adam(0.1))

@@ -1,26 +1,37 @@
-"""Attention over packed rows: every row sees its own keys, those of the rows before it, and a prompt's ahead of all.
+"""Attention: every text's queries see its own keys, causally, and those ahead of all, a prompt's.
 
-One formula in two ways. `plain` writes the scores down, in blocks, and is for every device and precision. `fused` goes
-through cuDNN's kernel, which holds a tile of them at a time, where there is a GPU that has it (`fits`).
+A text that takes several rows lies in a window of them, and windows are worked on in turns (`attend_windows`);
+elsewhere every row is a text (`attend`). One formula in two ways: `plain` writes the scores down, in blocks, and is for
+every device and precision; `_kernel` goes through cuDNN's, which holds a tile of them at a time, where there is a GPU
+that has it (`fits`). Either way the backward pass makes scores again rather than keep them.
 
 Einsum letters: r row, t position, s position looked at, g key-value head, q query head of that key-value head, e width
 of a head. Shapes follow `profit_jax.typing`.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import custom_vmap
+from jax import lax
 
-from profit_jax.typing import Array, Tree
+from profit_jax.typing import Array, Tree, Windows
 
 KeysValues = tuple[Array, Array]  # [R, G, T, E] each
 
-_BLOCKS, _NARROWEST_BLOCK = 4, 64  # of the queries of a row, and positions of a block at least
-_ALIGNED = 8  # keys come in multiples of this many in cuDNN's kernel, whose rows of the mask then start at 16 bytes
+_ALIGNED = 8  # of keys in cuDNN's kernel: a multiple
+_BLOCKS, _NARROWEST_BLOCK = 4, 128  # of the queries of a text, and positions of a block at least
+
+
+class Looks(NamedTuple):
+    """What attention looks at beside its own positions: of rows that are a text each, or of windows of several."""
+
+    past: tuple[KeysValues, ...]  # of rows: leaves [R, G, ., E]; of windows: one, the clients' prompts, [C, G, K, E]
+    masks: Sequence[Array | None]  # of rows: one; of windows: one of each width
+    windows: Windows | None = None
 
 
 def capped(x: Array, cap: float | None) -> Array:
@@ -28,141 +39,315 @@ def capped(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def over_span(x: Array, span: int, axis: int) -> Array:
-    """The `span - 1` rows before each row, and itself, along an axis: `[R, ..., T, ...]` -> `[R, ..., span T, ...]`.
+class _Side(NamedTuple):
+    """Texts side by side: queries `[R, H, T, E]`, keys and values `[R, G, T, E]`, and what is ahead of these."""
 
-    What stands before the first row is 0.
-    """
-    shifted = [jnp.pad(x, [(back, 0), *[(0, 0)] * (x.ndim - 1)])[: x.shape[0]] for back in range(span - 1, -1, -1)]
-    return jnp.concatenate(shifted, axis)
+    queries: Array
+    keys: Array
+    values: Array
+    past: tuple[KeysValues, ...] = ()
 
 
+class _Change(NamedTuple):
+    """Of what texts see, y: its change dy `[R, H, T, E]`; y . dy and the logarithm of a query's sum, `[R, H, T, 1]`."""
+
+    dy: Array
+    mean: Array
+    sums: Array
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def attend(
     queries: Array,
-    parts: tuple[KeysValues, ...],
-    visible: Array,
+    keys: Array,
+    values: Array,
+    past: tuple[KeysValues, ...],
+    mask: Array | None,
     scale: float,
     cap: float | None = None,
-    span: int = 1,
 ) -> Array:
-    """`softmax(scale Q K^T) V` (Vaswani et al. 2017), keys and values in parts.
+    """`softmax(scale Q K^T) V` (Vaswani et al. 2017) of texts.
 
     Args:
       queries: `[R, H, T, E]`.
-      parts: keys and values `[R, G, S_i, E]` each; query head h looks at key-value head h // (H / G).
-      visible: `[R, T, S_1 + S_2 + ... + span T]` bool, or `[1, T, ...]` for all rows; the last T keys are those of the
-        queries' own positions, and a query sees none of those behind its own.
+      keys: `[R, G, T, E]`, of the same positions; query head h looks at key-value head h // (H / G).
+      values: as many.
+      past: keys and values `[R, G, S_i, E]` each that are ahead of these.
+      mask: `[R, T, S_1 + S_2 + ... + T]` bool, or `[1, ...]` for all texts: what a query sees of what does not stand
+        behind it. None: all of it.
       scale: of the products.
       cap: of the scaled products, see `capped`.
-      span: rows of the last part that a row looks at, the last of which is its own; see `over_span`.
 
     Returns:
       `[R, H, T, E]`.
     """
-    if fits(queries, cap):
-        return fused(queries, parts, visible, scale, span)
-    return plain(queries, parts, visible, scale, cap, span)
-
-
-def plain(
-    queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None, span: int
-) -> Array:
-    """`attend` by products and a softmax.
-
-    A row's queries are taken in a few blocks, each with the keys up to its end: of the scores of keys behind the query,
-    which nobody sees, up to three quarters are never made. Rows that run on from one another are short, and one block.
-    """
-    rows, heads, length, width = queries.shape
-    groups = parts[0][0].shape[1]
-    grouped, visible = queries.reshape(rows, groups, heads // groups, length, width), visible[:, None, None]
-    *past, (keys, values) = parts
-    size = length if span > 1 else max(_NARROWEST_BLOCK, -(-length // _BLOCKS))
-
-    def block(start: int) -> Array:
-        end = min(start + size, length)
-        seen, own = visible.shape[-1] - length + end, keys.shape[2] - length + end
-        known = (*past, (keys[:, :, :own], values[:, :, :own]))
-        return _attend(grouped[..., start:end, :], known, visible[..., start:end, :seen], scale, cap, span)
-
-    return jnp.concatenate([block(start) for start in range(0, length, size)], axis=3).reshape(queries.shape)
-
-
-def _looked_at(parts: tuple[KeysValues, ...], span: int, queries: int) -> tuple[KeysValues, ...]:
-    """The parts with the last as rows look at it: of one query never joined, since its scores are less than they.
-
-    For many queries they are joined, since the scores are more.
-    """
-    *past, (keys, values) = parts
-    parts = (*past, (over_span(keys, span, axis=2), over_span(values, span, axis=2)))
-    if queries == 1:
-        return parts
-    keys, values = (jnp.concatenate(part, axis=2) for part in zip(*parts))
-    return ((keys, values),)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _attend(
-    queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None, span: int
-) -> Array:
-    return _attend_forward(queries, parts, visible, scale, cap, span)[0]
+    return _attend(_Side(queries, keys, values, past), mask, scale, cap)[0]
 
 
 def _attend_forward(
-    queries: Array, own: tuple[KeysValues, ...], visible: Array, scale: float, cap: float | None, span: int
+    queries: Array,
+    keys: Array,
+    values: Array,
+    past: tuple[KeysValues, ...],
+    mask: Array | None,
+    scale: float,
+    cap: float | None,
 ) -> tuple[Array, tuple]:
-    parts = _looked_at(own, span, queries.shape[3])
-    scores = jnp.where(visible, capped(_scores(queries, parts, scale), cap), jnp.finfo(jnp.float32).min)
-    shares = jax.nn.softmax(scores).astype(queries.dtype)
-    split = _split(shares, parts)
-    summands = [jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, parts)]
-    y = functools.reduce(jnp.add, summands)
-    return y, (queries, own, shares, y)
+    side = _Side(queries, keys, values, past)
+    y, sums = _attend(side, mask, scale, cap)
+    return y, (side, mask, y, sums)
 
 
-def _attend_backward(
-    scale: float, cap: float | None, span: int, saved: tuple, dy: Array
-) -> tuple[Array, tuple[KeysValues, ...], None]:
-    # With shares p = softmax(s): ds = p * (dp - sum(p * dp)), and that sum is y . dy (Dao et al. 2022): one pass over
-    # [T, S] less than what autodiff does. Keys and values are spread over rows again, rather than kept so.
-    queries, own, shares, y = saved
-    parts, gathered = jax.vjp(functools.partial(_looked_at, span=span, queries=queries.shape[3]), own)
-    mean = jnp.einsum("rgqte,rgqte->rgqt", y, dy, preferred_element_type=jnp.float32)[..., None]
-    dshares = _joined([jnp.einsum("rgqte,rgse->rgqts", dy, values) for _, values in parts])
-    dscores = shares * (dshares - mean) * scale
-    if cap is not None:  # c tanh(s / c) grows by 1 - tanh^2(s / c); s is computed again rather than kept
-        dscores *= 1 - jnp.square(jnp.tanh(_scores(queries, parts, scale) / cap))
-    dscores = dscores.astype(queries.dtype)
-    dqueries, dparts = jnp.zeros_like(queries), []
-    for share, dscore, (keys, _) in zip(_split(shares, parts), _split(dscores, parts), parts):
-        dqueries += jnp.einsum("rgqts,rgse->rgqte", dscore, keys)
+def _attend_backward(scale: float, cap: float | None, saved: tuple, dy: Array) -> tuple:
+    side, mask, y, sums = saved
+    return *_slope(side, mask, _Change(dy, _mean(y, dy), sums), scale, cap), None
+
+
+attend.defvjp(_attend_forward, _attend_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+def attend_windows(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    prompts: tuple[KeysValues, ...],
+    masks: tuple[Array | None, ...],
+    windows: Windows,
+    scale: float,
+    cap: float | None = None,
+) -> Array:
+    """`attend` of texts that take several rows, one window after another, of each width those in use.
+
+    Args:
+      queries: `[R, T, H, E]`.
+      keys: `[R, T, G, E]`.
+      values: as many.
+      prompts: none, or the clients' keys and values, `[C, G, K, E]`; a text looks at its owner's.
+      masks: for windows of each width, `[1, w T, K + w T]`, or None.
+      windows: where texts are.
+      scale: as in `attend`.
+      cap: as in `attend`.
+
+    Returns:
+      `[R, T, H, E]`; 0 in rows without a text.
+    """
+    return _windows_forward(queries, keys, values, prompts, masks, windows, scale, cap)[0]
+
+
+def _windows_forward(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    prompts: tuple[KeysValues, ...],
+    masks: tuple[Array | None, ...],
+    windows: Windows,
+    scale: float,
+    cap: float | None,
+) -> tuple[Array, tuple]:
+    rows = _Side(queries, keys, values, prompts)
+
+    def write(turn: _Turn, before: tuple) -> tuple:
+        return tuple(map(turn.write, before, _attend(turn.side(rows), masks[turn.kind], scale, cap)))
+
+    y, sums = _over(windows, write, (jnp.zeros_like(queries), jnp.zeros((*queries.shape[:-1], 1))))
+    return y, (rows, masks, windows, y, sums)
+
+
+def _windows_backward(scale: float, cap: float | None, saved: tuple, dy: Array) -> tuple:
+    rows, masks, windows, y, sums = saved
+    changes = _Change(dy, _mean(y, dy), sums)
+
+    def write(turn: _Turn, before: _Side) -> _Side:
+        # What follows a text in its window is another's, or nobody's: no change of it is the text's.
+        own = (turn.own(turn.read(leaf), beyond) for leaf, beyond in zip(changes, (0, 0, np.inf), strict=True))
+        slope = _slope(turn.side(rows), masks[turn.kind], _Change(*own), scale, cap)
+        queries, keys, values = map(turn.write, before[:3], slope[:3])
+        return _Side(queries, keys, values, jax.tree.map(turn.add, before.past, slope.past))
+
+    return *_over(windows, write, jax.tree.map(jnp.zeros_like, rows)), None, None
+
+
+attend_windows.defvjp(_windows_forward, _windows_backward)
+
+
+class _Turn(NamedTuple):
+    """Windows of one width that are worked on together."""
+
+    kind: int  # the number of their width
+    width: int
+    first: Array  # [W] int32
+    rows: Array  # [W] int32
+    owner: Array  # [W] int32
+
+    def read(self, x: Array) -> Array:
+        """Their parts of rows `[R, T, H, E]`, each as one text: `[W, H, w T, E]`."""
+        parts = jnp.stack([lax.dynamic_slice_in_dim(x, first, self.width) for first in self.first])
+        return jnp.swapaxes(parts.reshape(len(parts), -1, *x.shape[2:]), 1, 2)
+
+    def side(self, rows: _Side) -> _Side:
+        """Their parts of all rows, with their owners' prompts."""
+        queries, keys, values = map(self.read, rows[:3])
+        prompts = jax.tree.map(lambda leaf: leaf[self.owner].astype(queries.dtype), rows.past)
+        return _Side(queries, keys, values, prompts)
+
+    def own(self, x: Array, other: Array | float) -> Array:
+        """x `[W, H, w T, E]` where it is the texts', elsewhere `other`."""
+        row = jnp.arange(x.shape[2]) // (x.shape[2] // self.width)
+        return jnp.where((row[None] < self.rows[:, None])[:, None, :, None], x, other)
+
+    def write(self, x: Array, texts: Array) -> Array:
+        """Rows x with the texts' parts `[W, H, w T, E]` in their places."""
+        parts = jnp.swapaxes(texts, 1, 2).reshape(len(texts), self.width, *x.shape[1:])
+        at = jnp.arange(self.width)
+        for part, first, rows in zip(parts, self.first, self.rows, strict=True):
+            before = lax.dynamic_slice_in_dim(x, first, self.width)
+            part = jnp.where((at < rows)[:, None, None, None], part, before)
+            x = lax.dynamic_update_slice_in_dim(x, part, first, 0)
+        return x
+
+    def add(self, total: Array, parts: Array) -> Array:
+        """Adds what is their owners': `[W, ...]` to `[C, ...]`."""
+        for part, owner in zip(parts, self.owner, strict=True):
+            own = lax.dynamic_index_in_dim(total, owner) + part[None].astype(total.dtype)
+            total = lax.dynamic_update_slice_in_dim(total, own, owner, 0)
+        return total
+
+
+def _over(windows: Windows, write: Callable[[_Turn, Tree], Tree], start: Tree) -> Tree:
+    """What `write(turn, before)` leaves, one turn after another, of the windows in use."""
+    total, fields = start, (windows.first, windows.rows, windows.owner)
+    for kind, (width, together) in enumerate(zip(windows.widths, windows.together, strict=True)):
+
+        def take(number: Array, total: Tree, kind: int = kind, width: int = width, each: int = together) -> Tree:
+            own = (lax.dynamic_slice_in_dim(of[kind], number * each, each) for of in fields)
+            return write(_Turn(kind, width, *own), total)
+
+        used = len(windows.first[kind]) if windows.used is None else windows.used[kind]
+        with jax.named_scope(f"windows_{kind}"):
+            total = lax.fori_loop(0, -(-used // together), take, total)
+    return total
+
+
+def _mean(y: Array, dy: Array) -> Array:
+    return jnp.einsum("...e,...e->...", y, dy, preferred_element_type=jnp.float32)[..., None]
+
+
+def _attend(side: _Side, mask: Array | None, scale: float, cap: float | None) -> tuple[Array, Array]:
+    """What texts see, and the logarithm of each query's sum of exponentials where the backward pass wants it."""
+    if fits(side.queries, mask, cap):
+        return _kernel(side, scale), jnp.zeros((*side.queries.shape[:-1], 1))
+    return plain(side, mask, scale, cap)
+
+
+def _slope(side: _Side, mask: Array | None, change: _Change, scale: float, cap: float | None) -> _Side:
+    """What a change of what texts see says of queries, keys, values and what is ahead.
+
+    Scores are made again: by the kernel, by count, a hundredth of the work of a 7B model's products at 256 keys.
+    """
+    if fits(side.queries, mask, cap):
+        return jax.vjp(lambda side: _kernel(side, scale), side)[1](change.dy)[0]
+    return plain_slope(side, mask, change, scale, cap)
+
+
+def plain(side: _Side, mask: Array | None, scale: float, cap: float | None) -> tuple[Array, Array]:
+    """`_attend` by products and a softmax.
+
+    Queries are taken in a few blocks, each with the keys up to its end: of the scores of keys behind the query, which
+    nobody sees, up to three quarters are never made.
+    """
+    queries, parts = _grouped(side.queries, side.keys), _looked_at(side)
+    seen, sums = [], []
+    for block in _blocks(queries.shape[3], parts, mask):
+        known = [(keys[:, :, :size], values[:, :, :size]) for (keys, values), size in zip(parts, block.sizes)]
+        scores = [_products(queries[block.queries], keys, scale) for keys, _ in known]
+        scores = _seen(scores[0] if len(known) == 1 else jnp.concatenate(scores, axis=-1), block, cap)
+        sums.append(jax.nn.logsumexp(scores, axis=-1, keepdims=True))
+        shares = jnp.exp(scores - sums[-1]).astype(queries.dtype)
+        split = [shares] if len(known) == 1 else jnp.split(shares, np.cumsum(block.sizes)[:-1], axis=-1)
+        summands = [jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, known)]
+        seen.append(functools.reduce(jnp.add, summands))
+    y, sums = (jnp.concatenate(leaf, axis=3) for leaf in (seen, sums))
+    return y.reshape(side.queries.shape), sums.reshape(*side.queries.shape[:-1], 1)
+
+
+def plain_slope(side: _Side, mask: Array | None, change: _Change, scale: float, cap: float | None) -> _Side:
+    """`_slope` by products: with shares p = softmax(s), ds = p (dp - y . dy) (Dao et al. 2022)."""
+    queries, dy, mean, sums = (_grouped(leaf, side.keys) for leaf in (side.queries, *change))
+    (keys, values), split = jax.vjp(_joined, (*side.past, (side.keys, side.values)))
+    dqueries, dkeys_values = [], []
+    for block in _blocks(queries.shape[3], ((keys, values),), mask):
+        (size,), here = block.sizes, block.queries
+        scores = _products(queries[here], keys[:, :, :size], scale)
+        shares = jnp.exp(_seen(scores, block, cap) - sums[here])
+        dshares = jnp.einsum("rgqte,rgse->rgqts", dy[here], values[:, :, :size])
+        dscores = shares * (dshares - mean[here]) * scale
+        if cap is not None:  # c tanh(s / c) grows by 1 - tanh^2(s / c)
+            dscores *= 1 - jnp.square(jnp.tanh(scores / cap))
+        dscores, shares = dscores.astype(queries.dtype), shares.astype(queries.dtype)
+        dqueries.append(jnp.einsum("rgqts,rgse->rgqte", dscores, keys[:, :, :size]))
         # The widths of heads first, since it is the first operand of such a product that is turned in memory.
-        dkeys, dvalues = jnp.einsum("rgqte,rgqts->rges", queries, dscore), jnp.einsum("rgqte,rgqts->rges", dy, share)
-        dparts.append((jnp.swapaxes(dkeys, -1, -2), jnp.swapaxes(dvalues, -1, -2)))
-    return dqueries, *gathered(tuple(dparts)), None
+        dkeys = jnp.einsum("rgqte,rgqts->rges", queries[here], dscores)
+        dvalues = jnp.einsum("rgqte,rgqts->rges", dy[here], shares)
+        unseen = (0, 0), (0, 0), (0, keys.shape[2] - size), (0, 0)
+        dkeys_values.append([jnp.pad(jnp.swapaxes(leaf, -1, -2), unseen) for leaf in (dkeys, dvalues)])
+    dkeys, dvalues = (functools.reduce(jnp.add, leaves) for leaves in zip(*dkeys_values))
+    *past, (dkeys, dvalues) = split((dkeys, dvalues))[0]
+    return _Side(jnp.concatenate(dqueries, axis=3).reshape(side.queries.shape), dkeys, dvalues, tuple(past))
 
 
-_attend.defvjp(_attend_forward, _attend_backward)
+def _seen(scores: Array, block: "_Block", cap: float | None) -> Array:
+    return jnp.where(block.visible, capped(scores, cap), jnp.finfo(jnp.float32).min)
 
 
-def _scores(queries: Array, parts: tuple[KeysValues, ...], scale: float) -> Array:
+def _grouped(queries: Array, keys: Array) -> Array:
+    """`[R, H, T, .]` -> `[R, G, H / G, T, .]`."""
+    rows, heads, *rest = queries.shape
+    return queries.reshape(rows, keys.shape[1], heads // keys.shape[1], *rest)
+
+
+def _looked_at(side: _Side) -> tuple[KeysValues, ...]:
+    """All keys and values in order: joined, but not for one query, whose scores are less than they."""
+    parts = (*side.past, (side.keys, side.values))
+    return parts if side.queries.shape[2] == 1 else (_joined(parts),)
+
+
+def _joined(parts: tuple[KeysValues, ...]) -> KeysValues:
+    keys, values = (jnp.concatenate(part, axis=2) for part in zip(*parts))
+    return keys, values
+
+
+class _Block(NamedTuple):
+    queries: tuple  # which: an index
+    sizes: list[int]  # how many keys they look at of each part, the first ones
+    visible: Array  # which of these they see
+
+
+def _blocks(length: int, parts: tuple[KeysValues, ...], mask: Array | None) -> Iterator[_Block]:
+    """So many queries in blocks; the last keys are their own."""
+    *before, last = (keys.shape[2] for keys, _ in parts)
+    step = max(_NARROWEST_BLOCK, -(-length // _BLOCKS))
+    for start in range(0, length, step):
+        end = min(start + step, length)
+        sizes = [*before, last - length + end]
+        seen = causal(end - start, sum(sizes)) if mask is None else mask[:, start:end, : sum(sizes)]
+        yield _Block(np.s_[..., start:end, :], sizes, seen[:, None, None])
+
+
+def causal(queries: int, keys: int) -> Array:
+    """The last so many of a row's keys are the queries' own: each sees none behind it. `[1, T, S]` bool."""
+    return jnp.tri(queries, keys, keys - queries, dtype=bool)[None]
+
+
+def _products(queries: Array, keys: Array, scale: float) -> Array:
     """Scaled products of every query with every key, `[R, G, H / G, T, S]` float32."""
-    return _joined([jnp.einsum("rgqte,rgse->rgqts", queries, keys) for keys, _ in parts]).astype(jnp.float32) * scale
+    return jnp.einsum("rgqte,rgse->rgqts", queries, keys).astype(jnp.float32) * scale
 
 
-def _joined(scores: Sequence[Array]) -> Array:
-    return scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1)
-
-
-def _split(scores: Array, parts: tuple[KeysValues, ...]) -> Sequence[Array]:
-    ends = np.cumsum([keys.shape[2] for keys, _ in parts])
-    return [scores] if len(parts) == 1 else jnp.split(scores, ends[:-1], axis=-1)
-
-
-def fits(queries: Array, cap: float | None) -> bool:
-    """Whether cuDNN has a kernel for this: bfloat16, queries of an even number, heads of a width it knows, a GPU."""
-    *_, length, width = queries.shape
-    known = queries.dtype == jnp.bfloat16 and cap is None
-    return known and length % 2 == 0 and width % 8 == 0 and width <= _widest_head()
+def fits(queries: Array, mask: Array | None, cap: float | None) -> bool:
+    """Whether cuDNN has a kernel for this: bfloat16, no mask but the causal one, heads of a width it knows, a GPU."""
+    known = queries.dtype == jnp.bfloat16 and cap is None and mask is None
+    return known and queries.shape[-1] % 8 == 0 and queries.shape[-1] <= _widest_head()
 
 
 @functools.cache
@@ -175,69 +360,25 @@ def _widest_head() -> int:
     return 0 if capability < 8 else 128 if capability < 9 else 256
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def fused(queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, span: int) -> Array:
-    """`attend` through a kernel that never writes the scores down (Dao et al. 2022).
+def _kernel(side: _Side, scale: float) -> Array:
+    """`attend` without a mask through a kernel that never writes the scores down (Dao et al. 2022).
 
-    The backward pass keeps nothing but queries, keys and values and runs the kernel again: by count a hundredth of the
-    work of a 7B model's products at 256 keys. What it saves is memory, the keys of a whole span among it.
+    The kernel's queries are as many as its keys: empty ones stand in front, beside the keys that are ahead of all, and
+    behind, where both fill up to a number that it takes.
     """
-    ((keys, values),) = _looked_at(parts, span, queries.shape[2])
-    return _folding(functools.partial(_kernel, scale))(queries, keys, values, _each(visible, queries))
+    length = side.queries.shape[2]
+    keys, values = _joined((*side.past, (side.keys, side.values)))
+    ahead, behind = keys.shape[2] - length, -keys.shape[2] % _ALIGNED
 
+    def filled(leaf: Array, ahead: int = 0) -> Array:
+        return jnp.swapaxes(jnp.pad(leaf, ((0, 0), (0, 0), (ahead, behind), (0, 0))), 1, 2)
 
-def _fused_forward(
-    queries: Array, parts: tuple[KeysValues, ...], visible: Array, scale: float, span: int
-) -> tuple[Array, tuple]:
-    return fused(queries, parts, visible, scale, span), (queries, parts, visible)
-
-
-def _fused_backward(scale: float, span: int, saved: tuple, dy: Array) -> tuple[Array, tuple[KeysValues, ...], None]:
-    queries, parts, visible = saved
-    joined, gathered = jax.vjp(functools.partial(_looked_at, span=span, queries=queries.shape[2]), parts)
-    dqueries, *dkeys_values = _folding(functools.partial(_kernel_slope, scale))(
-        queries, *joined[0], _each(visible, queries), dy
-    )
-    return dqueries, *gathered((tuple(dkeys_values),)), None
-
-
-fused.defvjp(_fused_forward, _fused_backward)
-
-
-def _each(visible: Array, queries: Array) -> Array:
-    return jnp.broadcast_to(visible, (queries.shape[0], *visible.shape[1:]))
-
-
-def _kernel(scale: float, queries: Array, keys: Array, values: Array, visible: Array) -> Array:
-    """`[R, H, T, E]` of keys and values `[R, G, S, E]` and a mask `[R, T, S]`."""
-    more = -keys.shape[2] % _ALIGNED
-    keys, values = (jnp.pad(leaf, ((0, 0), (0, 0), (0, more), (0, 0))) for leaf in (keys, values))
     y = jax.nn.dot_product_attention(
-        *(jnp.swapaxes(leaf, 1, 2) for leaf in (queries, keys, values)),
-        mask=jnp.pad(visible, ((0, 0), (0, 0), (0, more)))[:, None],
+        filled(side.queries, ahead),
+        filled(keys),
+        filled(values),
+        is_causal=True,
         scale=scale,
         implementation="cudnn" if _widest_head() else "xla",
     )
-    return jnp.swapaxes(y, 1, 2)
-
-
-def _kernel_slope(
-    scale: float, queries: Array, keys: Array, values: Array, visible: Array, dy: Array
-) -> tuple[Array, Array, Array]:
-    """What a change `[R, H, T, E]` of the kernel's result says of queries, keys and values."""
-    _, pull_back = jax.vjp(functools.partial(_kernel, scale, visible=visible), queries, keys, values)
-    return pull_back(dy)
-
-
-def _folding(work: Callable[..., Tree]) -> Callable[..., Tree]:
-    """Under `jax.vmap`, work on the rows of all lanes at once: the kernel's own rule wants a mask for each head."""
-    mapped = custom_vmap(work)
-
-    @mapped.def_vmap
-    def _(lanes: int, batched: Sequence[bool], *given: Array) -> tuple[Tree, Tree]:
-        whole = [x if own else jnp.broadcast_to(x, (lanes, *x.shape)) for x, own in zip(given, batched, strict=True)]
-        y = _folding(work)(*(x.reshape(-1, *x.shape[2:]) for x in whole))
-        y = jax.tree.map(lambda leaf: leaf.reshape(lanes, -1, *leaf.shape[1:]), y)
-        return y, jax.tree.map(lambda _: True, y)
-
-    return mapped
+    return jnp.swapaxes(y, 1, 2)[:, :, ahead : ahead + length]

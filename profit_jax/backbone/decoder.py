@@ -1,5 +1,6 @@
 """The frozen decoder: embedding, L stacked blocks run by one scan, output projection."""
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import jax
@@ -7,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from profit_jax.backbone.attention import KeysValues, capped, over_span
+from profit_jax.backbone.attention import KeysValues, Looks, capped, causal
 from profit_jax.backbone.config import BackboneConfig, Reach
 from profit_jax.backbone.layers import Block, Linear, Norm, rotation
-from profit_jax.typing import Adapter, Array
+from profit_jax.typing import Adapter, Array, Windows
 
 
 class Decoder(nnx.Module):
@@ -51,8 +52,7 @@ class Decoder(nnx.Module):
         others = {name: leaves for name, leaves in adapters.items() if name != "prompt"}
         clients, length = prompt.shape[:2]
         at = jnp.broadcast_to(jnp.arange(length), (clients, length))
-        causal = jnp.broadcast_to(jnp.tri(length, dtype=bool), (clients, length, length))
-        _, own = self(prompt, at, causal, jnp.arange(clients), others, remat=remat)
+        _, own = self(prompt, at, jnp.arange(clients), others, remat=remat)
         # In float32, since the gradients of many rows are summed in it.
         return {**others, "prefix": jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).astype(jnp.float32), own)}
 
@@ -60,13 +60,14 @@ class Decoder(nnx.Module):
         self,
         x: Array,  # [R, T, D]
         positions: Array,  # [R, T], counted from the end of the prompt; [1, T] where rows do not differ
-        visible: Array,  # [R, T, S] bool, or [1, T, S], S last of all the rows of the span; a prompt is seen by all
         client: Array,  # [R]
         adapters: Adapter = MappingProxyType({}),  # as `read` leaves them: leaves [C, L, ...]
+        windows: Windows | None = None,  # of texts of several rows; None: every row is a text
+        visible: Array | None = None,  # of rows [R, T, S] bool, S counts `past` first; a prompt is seen by all;
+        # None: attention is causal
         past: tuple[KeysValues, ...] = (),  # leaves [L, R, G, ., E]
-        past_positions: Array | None = None,  # [R, S - span T], where the keys in `past` stand
+        past_positions: Array | None = None,  # [R, S - T], where the keys in `past` stand
         remat: bool = False,
-        span: int = 1,  # rows that a row looks at, the last of which is its own
         only_keys_values: bool = False,
     ) -> tuple[Array, KeysValues]:
         """Runs all blocks; returns hidden states before the last norm and every layer's own keys and values.
@@ -75,41 +76,40 @@ class Decoder(nnx.Module):
         """
         block, weights = nnx.split(self.blocks)
         by_layer = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), dict(adapters))
-        ahead = adapters["prefix"][0].shape[3] if "prefix" in adapters else 0
-        positions, visible = positions + ahead, jnp.pad(visible, ((0, 0), (0, 0), (ahead, 0)), constant_values=True)
-        before = [jnp.broadcast_to(jnp.arange(ahead), (positions.shape[0], ahead))]
-        before += [] if past_positions is None else [past_positions + ahead]
-        keys_at = jnp.concatenate([*before, over_span(positions, span, axis=1)], axis=1)
+        prefix = by_layer.pop("prefix", None)
+        ahead = 0 if prefix is None else prefix[0].shape[3]
+        length = x.shape[1]
+        standing = [positions] if windows is None else [jnp.arange(wide * length)[None] for wide in windows.widths]
         reach = self.config.reach
         kinds = list(dict.fromkeys(reach))
+        masks = [_masks(kinds, at, ahead, visible, past_positions) for at in standing]
 
-        def sight(kind: Reach) -> tuple[tuple[Array, Array], Array]:
-            """The angles and the mask of the layers that reach so far."""
-            turn = rotation(positions, jnp.asarray(kind.rope.frequencies(self.config.head_width)))
-            return turn, visible if kind.window is None else visible & (_distance(positions, keys_at) < kind.window)
+        def sight(number: int, kind: Reach) -> tuple[tuple[Array, Array], list[Array | None]]:
+            """The angles and the masks of the layers that reach so far."""
+            turn = rotation(positions + ahead, jnp.asarray(kind.rope.frequencies(self.config.head_width)))
+            return turn, [of_kinds[number] for of_kinds in masks]
 
         # Made once for each kind of layer; inside the scan a layer takes its kind's. Most models have one kind.
-        sights = [sight(kind) for kind in kinds]
+        sights = [sight(number, kind) for number, kind in enumerate(kinds)]
         which = None if len(kinds) == 1 else jnp.asarray([kinds.index(kind) for kind in reach], jnp.int32)
 
         def layer(x: Array, stacked: tuple) -> tuple[Array, KeysValues]:
-            weights, adapters, past, which, last = stacked
-            rows = jax.tree.map(lambda leaf: of_rows(leaf, client), adapters)
-            if "prefix" in rows:
-                past = (jax.tree.map(lambda leaf: leaf.astype(x.dtype), rows["prefix"]), *past)
+            weights, adapters, prefix, past, which, last = stacked
+            lora = jax.tree.map(lambda leaf: of_rows(leaf, client), adapters).get("lora", {})
             turn, seen = (
                 sights[0] if which is None else jax.tree.map(lambda *kinds: lax.select_n(which, *kinds), *sights)
             )
-            module, lora = nnx.merge(block, weights), rows.get("lora", {})
+            before = past if prefix is None else (prefix if windows else _of_rows(prefix, client, x.dtype), *past)
+            module, looks = nnx.merge(block, weights), Looks(before, seen, windows)
 
             def whole() -> tuple[Array, KeysValues]:
-                return module(x, turn, seen, lora, past, span)
+                return module(x, turn, looks, lora)
 
             # A branch, since a scan over all layers but one would hold a copy of their weights.
             return whole() if last is None else lax.cond(last, lambda: (x, module.keys_values(x, turn, lora)), whole)
 
         last = jnp.arange(len(reach)) == len(reach) - 1 if only_keys_values else None
-        return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, past, which, last))
+        return lax.scan(jax.checkpoint(layer) if remat else layer, x, (weights, by_layer, prefix, past, which, last))
 
     def logits(self, hidden: Array) -> Array:
         """Last norm and output projection: `[..., D]` -> `[..., V]` float32."""
@@ -147,13 +147,24 @@ def _along(flags: Array, values: Array) -> Array:
 of_rows.defvjp(_of_rows_forward, _of_rows_backward)
 
 
-def visible_within(segments: Array, span: int = 1) -> Array:
-    """Causal attention within a segment: `[R, T]` -> `[R, T, span T]` bool. Padding (segment 0) sees only padding."""
-    length = segments.shape[1]
-    same = segments[:, :, None] == over_span(segments, span, axis=1)[:, None]
-    return same & jnp.tri(length, span * length, (span - 1) * length, dtype=bool)[None]
+def _of_rows(prefix: KeysValues, client: Array, dtype: jnp.dtype) -> KeysValues:
+    """Each row's prompt, as its keys and values: `[C, G, K, E]` and clients `[R]` -> `[R, G, K, E]`."""
+    keys, values = (of_rows(leaf, client).astype(dtype) for leaf in prefix)
+    return keys, values
 
 
-def _distance(positions: Array, keys_at: Array) -> Array:
-    """How far behind each position each key stands: `[R, T]` and `[R, S]` -> `[R, T, S]`."""
-    return positions[:, :, None] - keys_at[:, None]
+def _masks(
+    kinds: Sequence[Reach], at: Array, ahead: int, visible: Array | None, past_at: Array | None
+) -> list[Array | None]:
+    """What queries at `at` `[R, T]` see in layers of each kind; None where that is all that is not behind them."""
+    reached = ahead + at.shape[1] + (0 if past_at is None else past_at.shape[1])
+    if visible is not None:
+        visible = jnp.pad(visible, ((0, 0), (0, 0), (ahead, 0)), constant_values=True)
+    elif all(kind.window is None or kind.window >= reached for kind in kinds):
+        return [None] * len(kinds)
+    else:
+        visible = jnp.broadcast_to(causal(at.shape[1], reached), (at.shape[0], at.shape[1], reached))
+    before = [jnp.broadcast_to(jnp.arange(ahead), (at.shape[0], ahead))]
+    before += [] if past_at is None else [past_at + ahead]
+    distance = (at + ahead)[:, :, None] - jnp.concatenate([*before, at + ahead], axis=1)[:, None]
+    return [visible if kind.window is None else visible & (distance < kind.window) for kind in kinds]

@@ -92,10 +92,9 @@ def _run(
         token = (jnp.argmax(logits, axis=-1) if sampling is None else draw(logits, sampling, step)).astype(jnp.int32)
         return token, ended | jnp.isin(token, jnp.asarray(end_tokens, jnp.int32))
 
-    # Only keys and values: what follows a query is for the loop to say. Padding is seen by nobody, so it may see all.
-    at, causal = jnp.arange(width)[None], jnp.tri(width, dtype=bool)[None]
-    x = model.embed_tokens(queries.tokens)
-    _, known = model(x, at, causal, queries.client, adapters, only_keys_values=True)
+    # Only keys and values: what follows a query is for the loop to say. Padding stands behind, where nobody sees it.
+    at, x = jnp.arange(width)[None], model.embed_tokens(queries.tokens)
+    _, known = model(x, at, queries.client, adapters, only_keys_values=True)
     end = jnp.maximum(queries.length - 1, 0)[:, None]
     inside = at < end
     past_at = jnp.concatenate([jnp.broadcast_to(at, (rows, width)), end + jnp.arange(new_tokens)[None]], axis=1)
@@ -109,9 +108,9 @@ def _run(
         x, own = model(
             model.embed_tokens(state.token)[:, None],
             end + state.step,
-            visible,
             queries.client,
             adapters,
+            visible=visible,
             past=(known, state.recent),
             past_positions=past_at,
         )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from profit_jax.backbone.attention import KeysValues, attend
+from profit_jax.backbone.attention import KeysValues, Looks, attend, attend_windows
 from profit_jax.backbone.config import BackboneConfig
 from profit_jax.backbone.quantize import product, quantized
 from profit_jax.typing import Array
@@ -23,13 +23,13 @@ LoraRows = Mapping[str, Mapping[str, Array]]  # {target: {"a": [R, in, r], "b": 
 
 
 def rotation(positions: Array, frequencies: Array) -> tuple[Array, Array]:
-    """Cosine and sine of every position's angles: `[R, T]` -> two of `[R, 1, T, E / 2]` float32."""
-    angle = jnp.einsum("rt,e->rte", positions.astype(jnp.float32), frequencies)[:, None]
+    """Cosine and sine of every position's angles: `[R, T]` -> two of `[R, T, 1, E / 2]` float32."""
+    angle = jnp.einsum("rt,e->rte", positions.astype(jnp.float32), frequencies)[:, :, None]
     return jnp.cos(angle), jnp.sin(angle)
 
 
 def rotate(x: Array, cosine: Array, sine: Array) -> Array:
-    """Turns feature pairs (i, i + n) of each head by its position's n angles (Su et al. 2021). x is `[R, H, T, E]`.
+    """Turns feature pairs (i, i + n) of each head by its position's n angles (Su et al. 2021). x is `[R, T, H, E]`.
 
     Features from 2 n on, where there are any, have no position.
     """
@@ -117,25 +117,37 @@ class Attention(nnx.Module):
         self,
         x: Array,  # [R, T, D]
         turn: tuple[Array, Array],
-        visible: Array,  # [R, T, S] bool; S counts `past` first, then x's own positions in the rows of the span
+        looks: Looks,
         lora: LoraRows,
-        past: tuple[KeysValues, ...] = (),
-        span: int = 1,
     ) -> tuple[Array, KeysValues]:
         """Returns the attended values `[R, T, D]` and x's own keys and values."""
-        own = self.keys_values(x, turn, lora)
+        keys, values = self._keys_values(x, turn, lora)
         queries = rotate(normed(self.q_norm, self._heads("q", x, lora)), *turn)
-        y = attend(queries, (*past, own), visible, self.scale, self.cap, span)
-        y = jnp.swapaxes(y, 1, 2)
+        own = _heads_first(keys), _heads_first(values)
+        if looks.windows is None:
+            (mask,) = looks.masks
+            y = _heads_first(attend(_heads_first(queries), *own, looks.past, mask, self.scale, self.cap))
+        else:
+            masks = tuple(looks.masks)
+            y = attend_windows(queries, keys, values, looks.past, masks, looks.windows, self.scale, self.cap)
         return adapted(self.o, y.reshape(*y.shape[:2], -1), lora.get("o")), own
 
     def keys_values(self, x: Array, turn: tuple[Array, Array], lora: LoraRows) -> KeysValues:
         """Those of x `[R, T, D]`."""
+        keys, values = self._keys_values(x, turn, lora)
+        return _heads_first(keys), _heads_first(values)
+
+    def _keys_values(self, x: Array, turn: tuple[Array, Array], lora: LoraRows) -> KeysValues:
         return rotate(normed(self.k_norm, self._heads("k", x, lora)), *turn), self._heads("v", x, lora)
 
     def _heads(self, name: str, x: Array, lora: LoraRows) -> Array:
         y = adapted(getattr(self, name), x, lora.get(name))
-        return jnp.swapaxes(y.reshape(*y.shape[:2], -1, self.head_width), 1, 2)
+        return y.reshape(*y.shape[:2], -1, self.head_width)
+
+
+def _heads_first(x: Array) -> Array:
+    """`[R, T, H, E]` -> `[R, H, T, E]`, and back."""
+    return jnp.swapaxes(x, 1, 2)
 
 
 ACTIVATIONS = {"silu": nnx.silu, "gelu": functools.partial(nnx.gelu, approximate=False), "gelu_tanh": nnx.gelu}
@@ -182,14 +194,12 @@ class Block(nnx.Module):
         self,
         x: Array,
         turn: tuple[Array, Array],
-        visible: Array,
+        looks: Looks,
         lora: LoraRows,
-        past: tuple[KeysValues, ...] = (),
-        span: int = 1,
     ) -> tuple[Array, KeysValues]:
         """`[R, T, D]` -> `[R, T, D]`, and the layer's keys and values."""
         read = normed(self.attention_norm, x)
-        attended, own = self.attention(read, turn, visible, lora, past, span)
+        attended, own = self.attention(read, turn, looks, lora)
         between = x + normed(self.attention_out_norm, attended)
         if self.mlp_norm is not None:  # otherwise the MLP reads what attention reads
             read = normed(self.mlp_norm, x if self.parallel else between)

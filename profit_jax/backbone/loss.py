@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from profit_jax.backbone.decoder import Decoder, visible_within
+from profit_jax.backbone.decoder import Decoder
 from profit_jax.backbone.tokenizer import Tokenizer
 from profit_jax.typing import Adapter, Array, Frozen, Rows
 
@@ -36,8 +36,8 @@ class Loss:
         model: Decoder = nnx.merge(self.graph, nnx.State(frozen))
         clients = jax.tree.leaves(adapters)[0].shape[0]
         adapters, x = model.read(adapters, remat=self.remat), model.embed_tokens(rows.tokens)
-        visible = visible_within(rows.segments, rows.span)
-        hidden, _ = model(x, rows.positions, visible, rows.client, adapters, remat=self.remat, span=rows.span)
+        at = rows.start[:, None] + jnp.arange(rows.tokens.shape[1])[None]
+        hidden, _ = model(x, at, rows.client, adapters, rows.windows, remat=self.remat)
         return surprise(self.graph, clients, frozen, hidden, rows)
 
 
@@ -56,7 +56,8 @@ def surprise(graph: nnx.GraphDef, clients: int, frozen: Frozen, hidden: Array, r
         nll = jax.vmap(_nll, (0, None, 0))(flat[at], model, token)
         return losses + _by_client(weight * nll, at, rows, clients)
 
-    return lax.fori_loop(0, _chunks(rows), add, jnp.zeros(clients))
+    with jax.named_scope("chunks"):
+        return lax.fori_loop(0, _chunks(rows), add, jnp.zeros(clients))
 
 
 def _surprise_forward(
@@ -72,7 +73,8 @@ def _surprise_forward(
         slope = slope.at[at].add((weight[:, None] * own).astype(slope.dtype))
         return losses + _by_client(weight * nll, at, rows, clients), slope
 
-    losses, slope = lax.fori_loop(0, _chunks(rows), add, (jnp.zeros(clients), jnp.zeros_like(flat)))
+    with jax.named_scope("chunks"):
+        losses, slope = lax.fori_loop(0, _chunks(rows), add, (jnp.zeros(clients), jnp.zeros_like(flat)))
     return losses, (slope.reshape(hidden.shape), rows.client)
 
 

@@ -206,8 +206,7 @@ def _logits(graph: nnx.GraphDef, frozen: Frozen, adapters: Adapter, tokens: Arra
     model: Decoder = nnx.merge(graph, nnx.State(frozen))
     batch, length = tokens.shape
     client, at = jnp.zeros(batch, jnp.int32), jnp.broadcast_to(jnp.arange(length)[None], (batch, length))
-    visible = jnp.broadcast_to(jnp.tri(length, dtype=bool)[None], (batch, length, length))
-    hidden, _ = model(model.embed_tokens(tokens), at, visible, client, model.read(adapters))
+    hidden, _ = model(model.embed_tokens(tokens), at, client, model.read(adapters))
     return model.logits(hidden)
 
 

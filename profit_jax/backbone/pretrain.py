@@ -17,8 +17,9 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from tokenizers import Tokenizer as Bpe
 from transformers import PreTrainedTokenizerFast
 
+from profit_jax.backbone.attention import causal
 from profit_jax.backbone.config import BackboneConfig
-from profit_jax.backbone.decoder import Decoder, visible_within
+from profit_jax.backbone.decoder import Decoder
 from profit_jax.backbone.model import Backbone
 from profit_jax.backbone.tokenizer import Tokenizer
 from profit_jax.errors import InputError
@@ -94,12 +95,19 @@ def loss(graph: nnx.GraphDef, weights: Frozen, packed: Packed) -> tuple[Array, A
     """Sum of the weighted negative log-likelihoods of all targets, in nats, and the sum of their weights: `[]` each."""
     model: Decoder = nnx.merge(graph, nnx.State(weights))
     rows = jnp.zeros(packed.tokens.shape[0], jnp.int32)
-    hidden, _ = model(model.embed_tokens(packed.tokens), packed.positions, visible_within(packed.segments), rows)
+    visible = visible_within(packed.segments)
+    hidden, _ = model(model.embed_tokens(packed.tokens), packed.positions, rows, visible=visible)
     logits = model.logits(hidden)
     # Picked by comparison, as in `Loss`: the gradient of an index is a scatter.
     asked = jnp.arange(logits.shape[-1])[None, None] == packed.targets[..., None]
     nll = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(asked, logits, 0), axis=-1)
     return jnp.sum(packed.weights * nll), jnp.sum(packed.weights)
+
+
+def visible_within(segments: Array) -> Array:
+    """Causal attention within a segment: `[R, T]` -> `[R, T, T]` bool. Padding (segment 0) sees only padding."""
+    length = segments.shape[1]
+    return (segments[:, :, None] == segments[:, None]) & causal(length, length)
 
 
 def adamw(

@@ -17,19 +17,17 @@ from profit_jax import hosts
 from profit_jax.data.dealing import (
     Content,
     Dealt,
-    chunks_used,
     computed,
     deal_all,
-    deal_block,
     deal_steps,
-    in_order,
+    in_use,
     room_for_labels,
-    rows_needed,
+    shape_of,
 )
 from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import Block, Flight, Shape, Text, deal, needed, round_up
+from profit_jax.data.packing import Flight, Shape, Text, deal, needed
 from profit_jax.errors import InputError
-from profit_jax.typing import Cohort, Rows
+from profit_jax.typing import Cohort, Rows, Windows
 
 Batches = Sequence[Sequence[Encoded]]
 """A client's data of a round: examples of each local step; an empty step does not exist for the client."""
@@ -39,33 +37,20 @@ Batches = Sequence[Sequence[Encoded]]
 class Layout:
     """How cohorts are laid out: none of these changes a result.
 
-    Rows are of a few kinds, each `(width, span)`: of so many positions, and a text may run on over so many of them. A
-    text lies in rows of the first kind that has room for it, `width * span` positions, which ascend, or fills up longer
-    ones. A row looks at `span * width` keys: narrow rows that texts run on over leave fewer positions empty, wide ones
-    of span 1 take less time for each. Each kind in use is compiled. `positions_per_flight` bounds the positions whose
-    activations are in memory together, 0 leaves it to a trial (`experiment.with_flights`); `lanes` is the size of the
-    mesh axis `clients`; the ladder of shapes has steps of `1 + slack`: a finer one wastes fewer positions, a coarser
-    one compiles fewer programs.
+    A text takes whole rows of `row_width` positions: narrow ones leave fewer positions empty. `positions_per_flight`
+    bounds the positions whose activations are in memory together, beyond those of the longest text; 0 leaves it to a
+    trial (`experiment.with_flights`). `lanes` is the size of the mesh axis `clients`; the ladder of shapes has steps of
+    `1 + slack`: a finer one wastes fewer positions, a coarser one compiles fewer programs.
     """
 
-    row_kinds: tuple[tuple[int, int], ...] = ((128, 2), (128, 10))
+    row_width: int = 16
     positions_per_flight: int = 16_384
     lanes: int = 1
     slack: float = 0.1
 
     def __post_init__(self) -> None:
-        paired = all(len(kind) == 2 and min(kind) > 0 for kind in self.row_kinds)
-        if not self.row_kinds or not paired or self.reaches != sorted(set(self.reaches)):
-            raise InputError(
-                f"row_kinds must be pairs of a positive width and span, ascending by their product: {self.row_kinds}"
-            )
-        if self.positions_per_flight < 0 or self.lanes < 1 or self.slack < 0:
-            raise InputError("positions_per_flight and slack must not be negative, lanes positive")
-
-    @property
-    def reaches(self) -> list[int]:
-        """Positions of the longest text that each kind of row has room for."""
-        return [math.prod(kind) for kind in self.row_kinds]
+        if self.positions_per_flight < 0 or self.row_width < 1 or self.lanes < 1 or self.slack < 0:
+            raise InputError("positions_per_flight and slack must not be negative, row_width and lanes positive")
 
 
 class Plan(NamedTuple):
@@ -132,9 +117,6 @@ class Planner:
         most = max((needed(example) for client in batches for batch in client for example in batch), default=0)
         if not most:
             raise InputError(f"the clients {[*clients]} of a round have no examples")
-        if most > self.layout.reaches[-1]:
-            width, span = self.layout.row_kinds[-1]
-            raise InputError(f"an example takes {most} positions, more than {span} rows of {width}")
         places = -(-len(clients) // lanes)
         lane_of = [0] * len(clients)
         for number, own_lanes in enumerate(self._readers.lanes):
@@ -158,13 +140,11 @@ class Planner:
                 counts[lane, step, place] = count
                 content[lane][step] += [Text.of(place, 1 / max(1, count), example) for example in batch]
 
-        shape, dealt = self._shape(content)
+        shape, dealt = self._shape([*zip(*content)])
         own_lanes = self._readers.lanes[self._readers.own]
-        blocks = tuple(
-            _fill(block, [[step[of][lane] for step in dealt] for lane in own_lanes]) for of, block in enumerate(shape)
-        )
+        rows = _fill(shape, [[lanes[lane] for lanes in dealt] for lane in own_lanes])
         return Plan(
-            Cohort(blocks, counts, chunks_used(shape, dealt), weight, number),
+            Cohort(rows, counts, in_use(shape, dealt), weight, number),
             shape,
             real_positions=sum(map(sum, costs)),
             computed_positions=computed(shape, dealt) * lanes,
@@ -185,37 +165,22 @@ class Planner:
                     batches[i] = next(theirs)
         return batches
 
-    def _shape(self, content: Content) -> tuple[Shape, list[Dealt]]:
-        """The cohort's rung of the ladder, and its texts dealt to it: a shape in use that wastes little, or its own.
-
-        Rows of a flight are rounded up on a geometric ladder, so that a run meets few shapes. There is room for more
-        flights than were needed, since only those in use are computed.
-        """
-        layout, ratio, steps = self.layout, 1 + self.layout.slack, [*zip(*content)]
-        below = [0, *layout.reaches[:-1]]
-        rest = [[*map(in_order, cells)] for cells in steps]
-        own: list[Block] = []
-        dealt: list[Dealt] = [[] for _ in steps]
-        for (width, span), shorter in reversed([*zip(layout.row_kinds, below, strict=True)]):
-            longer = [[text for text in texts if text.length > shorter] for cells in rest for texts in cells]
-            most = round_up(max(rows_needed(texts, width, span) for texts in longer), ratio)
-            if not most:
-                continue
-            flights = -(-most // max(span, layout.positions_per_flight // width))
-            block = Block(width, span, flights, max(span, -(-most // flights)))
-            for number, cells in enumerate(rest):
-                lanes, rest[number] = deal_block(block, cells, shorter)
-                dealt[number].insert(0, lanes)
-            used = max(len(step[0][0]) for step in dealt)  # flights that end before their last row take more of them
-            own.insert(0, block._replace(flights=2 * used))
-        shape = tuple(own)
-
-        least = computed(shape, dealt)
-        found = [(each, again) for each in self.shapes if (again := deal_all(each, steps))]
-        costs = [computed(*each) for each in found]
-        if costs and min(costs) <= ratio * least:
-            return found[costs.index(min(costs))]
-        self.shapes.append(shape)
+    def _shape(self, steps: Sequence[Sequence[Sequence[Text]]]) -> tuple[Shape, list[Dealt]]:
+        """The cohort's shape, and its texts dealt to it: one in use that wastes little, or its own."""
+        layout = self.layout
+        rows = max(1, layout.positions_per_flight // layout.row_width)
+        shape = shape_of(steps, layout.row_width, rows, layout.slack)
+        dealt = deal_all(shape, steps)
+        assert dealt is not None, "a shape holds the texts that it was made of"
+        least, found = computed(shape, dealt), []
+        for each in self.shapes:
+            at_most = (1 + layout.slack) * least / (each.rows * each.width)
+            if (again := deal_all(each, steps, at_most)) is not None:
+                found.append((computed(each, again), each, again))
+        if found:
+            _, shape, dealt = min(found, key=lambda one: one[0])
+        else:
+            self.shapes.append(shape)
         return shape, dealt
 
 
@@ -244,23 +209,29 @@ def blanks(said: bytes) -> Iterator[Batches]:
         yield [[blank() for _ in range(size)] for size in itertools.islice(sizes, count)]
 
 
-def _fill(block: Block, dealt: Sequence[Sequence[Sequence[Flight]]]) -> Rows:
-    """The block's arrays, `[M, S, Q, R, T]` and `[M, S, Q, J, N]`: one vectorized write for each array."""
-    lead, positions = (len(dealt), len(dealt[0]), block.flights), block.rows * block.width
+def _fill(shape: Shape, dealt: Sequence[Sequence[Sequence[Flight]]]) -> Rows:
+    """The arrays, `[M, S, Q, R, T]` and so on: one vectorized write for each array."""
+    lead, positions = (len(dealt), len(dealt[0]), shape.flights), shape.rows * shape.width
     labels = room_for_labels(positions)
     row_start, label_start = [], []  # of each text, in the flattened arrays
-    segment, in_flight, texts = [], [], []
-    client = np.zeros((*lead, block.rows), np.int32)
+    in_flight, texts = [], []
+    client, start = (np.zeros((*lead, shape.rows), np.int32) for _ in range(2))
+    # A text is longer than the next narrower window, so a flight has at most so many in windows of a width.
+    most = (shape.rows // (narrower + 1) for narrower in (0, *shape.windows[:-1]))
+    room = [-(-max(1, number) // each) * each for number, each in zip(most, shape.together)]
+    windows = [np.zeros((len(room), *lead, max(room)), np.int32) for _ in range(3)]  # first rows, rows, owners
     for m, s in np.ndindex(*lead[:2]):
         for q, flight in enumerate(dealt[m][s]):
-            group, label = (m * lead[1] + s) * lead[2] + q, 0
-            places = flight.places()
-            client[m, s, q, : len(places)] = places
-            for number, (text, start) in enumerate(flight.placed(), start=1):
-                row_start.append(group * positions + start)
+            group, label, number = (m * lead[1] + s) * lead[2] + q, 0, [0] * len(room)
+            for text, row, rows, kind in flight.places:
+                taken, at = np.s_[m, s, q, row : row + rows], (kind, m, s, q, number[kind])
+                client[taken], start[taken] = text.place, np.arange(rows) * shape.width
+                for leaf, value in zip(windows, (row, rows, text.place)):
+                    leaf[at] = value
+                number[kind] += 1
+                row_start.append(group * positions + row * shape.width)
                 label_start.append(group * math.prod(labels) + label)
-                segment.append(number)
-                in_flight.append(start)
+                in_flight.append(row * shape.width)
                 texts.append(text)
                 label += len(text.example.target)
 
@@ -278,20 +249,19 @@ def _fill(block: Block, dealt: Sequence[Sequence[Sequence[Flight]]]) -> Rows:
         flat[index] = values
         return flat.reshape(shape)
 
-    rows, of_labels = (*lead, block.rows, block.width), (*lead, *labels)
-    none = np.zeros(0, np.int32)  # a block may be empty in a cohort that took a shape in use
-    tokens = np.concatenate([none, *(part for _, _, (query, target), _ in texts for part in (query, target[:-1]))])
-    asked_for = np.concatenate([none, *(text.example.target for text in texts)])
+    of_labels = (*lead, *labels)
+    tokens = np.concatenate([part for _, _, (query, target), _ in texts for part in (query, target[:-1])])
+    asked_for = np.concatenate([text.example.target for text in texts])
     scales = np.repeat(np.array([text.scale for text in texts], np.float32), targets)
+    first, of_text, owner = (tuple(of[..., :most] for of, most in zip(leaf, room)) for leaf in windows)
     return Rows(
-        tokens=scattered(rows, where, tokens, np.int32),
-        segments=scattered(rows, where, np.repeat(np.array(segment, np.int32), queries + targets - 1), np.int32),
-        positions=scattered(rows, where, position, np.int32),
+        tokens=scattered((*lead, shape.rows, shape.width), where, tokens, np.int32),
+        start=start,
         client=client,
+        windows=Windows(first, of_text, owner, shape.windows, shape.together),
         label_at=scattered(of_labels, label_where, asked, np.int32),
         label_token=scattered(of_labels, label_where, asked_for, np.int32),
         label_weight=scattered(of_labels, label_where, scales, np.float32),
-        span=block.span,
     )
 
 

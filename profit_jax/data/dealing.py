@@ -3,16 +3,19 @@
 What is decided here changes no number, only how many positions are computed beside those that exist.
 """
 
+import heapq
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from profit_jax.data.packing import Block, Flight, Shape, Text
+from profit_jax.data.packing import Flight, Shape, Text, ladder, round_up
+from profit_jax.typing import Used
 
 UNBOUNDED = 2**62
 _LABELS = 128  # of a chunk, at least: fewer would leave a product of matrices without work
 Content = list[list[list[Text]]]  # texts of each lane and step
-Dealt = list[list[list[Flight]]]  # flights of each block and lane, of one step; as many in all lanes
+Dealt = list[list[Flight]]  # flights of each lane, of one step; as many in all lanes
 
 
 def deal_steps(costs: Sequence[Sequence[int]], lane_of: Sequence[int], steps: int) -> list[np.ndarray]:
@@ -29,72 +32,52 @@ def deal_steps(costs: Sequence[Sequence[int]], lane_of: Sequence[int], steps: in
     return step_of
 
 
-def in_order(cell: Sequence[Text]) -> list[Text]:
-    """Client by client, the longest first."""
-    return sorted(cell, key=lambda text: (text.place, -text.length))
+def shape_of(steps: Sequence[Sequence[Sequence[Text]]], width: int, rows: int, slack: float) -> Shape:
+    """The shape that cohorts like this one take: as few flights as have room in `rows` rows each, evenly filled.
 
-
-def deal_texts(shape: Shape, cells: Sequence[Sequence[Text]]) -> Dealt | None:
-    """Deals all lanes' texts of one step to flights; None where the shape cannot hold them."""
-    rest = [*map(in_order, cells)]
-    below = [0, *(block.reach for block in shape[:-1])]
-    dealt: Dealt = []
-    for block, shorter in reversed([*zip(shape, below, strict=True)]):
-        lanes, rest = deal_block(block, rest, shorter)
-        if len(lanes[0]) > block.flights:
-            return None
-        dealt.insert(0, lanes)
-    return dealt
-
-
-def deal_block(block: Block, cells: Sequence[list[Text]], shorter: int) -> tuple[list[list[Flight]], list[list[Text]]]:
-    """All lanes' flights of one block, however many it takes, and the texts that are left.
-
-    The texts that are longer than `shorter` open flights, the longest first. All lanes compute as many, so others fill
-    up what is left of them, and those that stand empty because another lane needs more, before they open flights of
-    their own block.
+    Rows are rounded up on a ladder, so that a run meets few shapes.
     """
-    lanes = [opened(block, [text for text in texts if text.length > shorter]) for texts in cells]
-    most, rest = max(map(len, lanes)), []
-    for lane, texts in zip(lanes, cells):
-        lane += [Flight(block) for _ in range(most - len(lane))]
-        short = (text for text in texts if text.length <= shorter)
-        rest.append([text for text in short if not any(flight.take(text) for flight in lane)])
-    return lanes, rest
+    longest = ladder(max(text.rows(width) for cells in steps for cell in cells for text in cell))[-1]
+    most = max(rows, longest)
+    dealt = deal_all(Shape(width, most, longest, flights=UNBOUNDED), steps) or []
+    needed = max(flight.extent for lanes in dealt for lane in lanes for flight in lane)
+    return Shape(width, min(most, round_up(needed, 1 + slack)), longest, 2 * max(len(lanes[0]) for lanes in dealt))
 
 
-def opened(block: Block, texts: Sequence[Text]) -> list[Flight]:
-    """First fit: each text into the first flight that takes it, or into a new one."""
-    flights: list[Flight] = []
-    for text in texts:
-        if not any(flight.take(text) for flight in flights):
-            flights.append(Flight(block))
-            flights[-1].take(text)  # a flight has as many rows as a text may reach over
-    return flights
-
-
-def rows_needed(texts: Sequence[Text], width: int, span: int) -> int:
-    """Rows of a width that texts of one cell take together."""
-    return sum(run.rows(width) for flight in opened(Block(width, span, 1, UNBOUNDED), texts) for run in flight.runs)
-
-
-def deal_all(shape: Shape, steps: Sequence[Sequence[Sequence[Text]]]) -> list[Dealt] | None:
-    """`deal_texts` of every step, or None where the shape cannot hold one of them."""
-    if max((text.length for step in steps for cell in step for text in cell), default=0) > shape[-1].reach:
+def deal_all(shape: Shape, steps: Sequence[Sequence[Sequence[Text]]], at_most: float = math.inf) -> list[Dealt] | None:
+    """Deals all lanes' texts of every step to flights; None where the shape, or `at_most` flights, cannot hold them."""
+    if max(text.rows(shape.width) for cells in steps for cell in cells for text in cell) > shape.longest:
         return None
-    dealt = []
+    dealt: list[Dealt] = []
     for cells in steps:
-        if (one := deal_texts(shape, cells)) is None:
+        rows = max(sum(text.rows(shape.width) for text in cell) for cell in cells)
+        enough = min(shape.flights, at_most, max(map(len, cells)))  # a text needs no more than a flight of its own
+        for flights in range(-(-rows // shape.rows), 1 + int(enough)):
+            lanes = [deal_texts(shape, cell, flights) for cell in cells]
+            if None not in lanes:
+                break
+        else:
             return None
-        dealt.append(one)
+        at_most -= flights
+        dealt.append([lane for lane in lanes if lane is not None])
     return dealt
+
+
+def deal_texts(shape: Shape, cell: Sequence[Text], flights: int) -> list[Flight] | None:
+    """Deals texts to so many flights, the longest first, each to the emptiest; None where there is no room in it."""
+    made = [Flight(shape) for _ in range(flights)]
+    queue = [(0, number) for number in range(flights)]
+    for text in sorted(cell, key=lambda text: -text.length):
+        number = queue[0][1] if queue else -1
+        if not queue or not made[number].take(text):
+            return None
+        heapq.heapreplace(queue, (made[number].used, number))
+    return made
 
 
 def computed(shape: Shape, dealt: Sequence[Dealt]) -> int:
     """Positions computed in one lane."""
-    return sum(
-        len(lanes[0]) * block.rows * block.width for step in dealt for block, lanes in zip(shape, step, strict=True)
-    )
+    return sum(len(lanes[0]) for lanes in dealt) * shape.rows * shape.width
 
 
 def room_for_labels(positions: int) -> tuple[int, int]:
@@ -109,15 +92,16 @@ def room_for_labels(positions: int) -> tuple[int, int]:
     return -(-positions // size), size
 
 
-def chunks_used(shape: Shape, dealt: Sequence[Dealt]) -> tuple[np.ndarray, ...]:
-    """Of each block, the chunks of labels in use in its flights: `[S, Q]` int32, of the lane that has most.
+def in_use(shape: Shape, dealt: Sequence[Dealt]) -> Used:
+    """What is computed of every flight: of the lane that has most.
 
-    A flight in use has texts, and so labels; 0 is a flight that is not.
+    A flight in use has texts, and so labels; 0 chunks are those of a flight that is not.
     """
-    chunks = tuple(np.zeros((len(dealt), block.flights), np.int32) for block in shape)
-    for number, block in enumerate(shape):
-        _, size = room_for_labels(block.rows * block.width)
-        for s, step in enumerate(dealt):
-            for q, flights in enumerate(zip(*step[number])):
-                chunks[number][s, q] = -(-max(flight.labels for flight in flights) // size)
-    return chunks
+    chunks = np.zeros((len(dealt), shape.flights), np.int32)
+    windows = np.zeros((len(dealt), shape.flights, len(shape.windows)), np.int32)
+    _, size = room_for_labels(shape.rows * shape.width)
+    for s, lanes in enumerate(dealt):
+        for q, flights in enumerate(zip(*lanes)):
+            chunks[s, q] = -(-max(flight.labels for flight in flights) // size)
+            windows[s, q] = np.max([flight.windows for flight in flights], axis=0)
+    return Used(chunks, windows)

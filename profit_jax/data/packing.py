@@ -1,12 +1,11 @@
-"""Packing whole examples into rows: every one in a row of its client, or in several that follow one another.
+"""Packing whole examples into rows: each takes whole rows, one after another, and has a window over them.
 
-Real lengths decide the speed of a round. A row is short, and texts run on from one row into the next, so that
-positions computed stay close to positions that exist.
+Real lengths decide the speed of a round. A row is short, so that positions computed stay close to positions that exist,
+and attention, which alone needs a text's positions side by side, is computed in windows about as wide as the texts.
 """
 
-import dataclasses
-import itertools
-from collections.abc import Iterator, Sequence
+import bisect
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,96 +26,86 @@ class Text(NamedTuple):
         """With its length."""
         return cls(place, scale, example, needed(example))
 
+    def rows(self, width: int) -> int:
+        """How many rows of this width it takes."""
+        return -(-self.length // width)
+
 
 def needed(example: Encoded) -> int:
     """The positions of an example: the last target token is only asked for, never read, so it takes none."""
     return len(example.query) + len(example.target) - 1
 
 
-class Block(NamedTuple):
-    """Room for flights of a step, in rows of `width` positions of which a text takes at most `span` in a row."""
+class Shape(NamedTuple):
+    """A cohort's shape: room for flights of a step, each of `rows` rows of `width` positions.
+
+    `longest` are the rows of the widest window that there is, a rung of their ladder.
+    """
 
     width: int
-    span: int
+    rows: int
+    longest: int
     flights: int
-    rows: int  # of a flight
 
     @property
-    def reach(self) -> int:
-        """Positions of the longest text that there is room for."""
-        return self.width * self.span
+    def windows(self) -> tuple[int, ...]:
+        """Widths of windows, in rows: all of the ladder up to the longest."""
+        return ladder(self.longest)
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        """Windows of each width that attention works on together: about a sixteenth of a flight, in whole windows."""
+        return tuple(max(1, self.rows // 16 // wide) for wide in self.windows)
 
 
-Shape = tuple[Block, ...]
-"""A cohort's shape: a block for each kind of row in use, by the texts' reach."""
+def ladder(longest: int) -> tuple[int, ...]:
+    """Widths of windows: of neighbours that are not one row apart the wider has at most 4/3 of the rows.
+
+    >>> ladder(30)
+    (1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22, 29, 38)
+    """
+    widths = [1]
+    while widths[-1] < longest:
+        widths.append(max(widths[-1] + 1, widths[-1] * 4 // 3))
+    return tuple(widths)
 
 
-@dataclasses.dataclass
-class Run:
-    """Texts of one client one after another, from the start of a row on."""
+class Place(NamedTuple):
+    """Where a text stands in a flight: its rows, from the first on, and the number of its window's width."""
 
-    texts: list[Text] = dataclasses.field(default_factory=list)
-    starts: list[int] = dataclasses.field(default_factory=list)  # of each text, counted from the run's first position
-    end: int = 0
-
-    def rows(self, width: int) -> int:
-        """How many rows of this width it takes."""
-        return -(-self.end // width)
+    text: Text
+    first: int
+    rows: int
+    kind: int
 
 
 class Flight:
     """Rows that are computed together, as they fill up.
 
-    >>> flight = Flight(Block(width=8, span=2, flights=1, rows=3))
-    >>> texts = [Text.of(0, 1.0, Encoded(np.zeros(n), np.zeros(1))) for n in (10, 5, 12, 6)]
-    >>> [flight.take(text) for text in texts], [run.starts for run in flight.runs]
-    ([True, True, False, True], [[0, 10, 15]])
+    >>> flight = Flight(Shape(width=8, rows=6, longest=3, flights=1))
+    >>> texts = [Text.of(0, 1.0, Encoded(np.zeros(n), np.zeros(1))) for n in (20, 10, 12, 6)]
+    >>> [flight.take(text) for text in texts], [place.first for place in flight.places]
+    ([True, True, False, True], [0, 3, 5])
     """
 
-    def __init__(self, block: Block):
-        self.free, self.width, self.reach = block.rows, block.width, block.reach
-        self.runs: list[Run] = []
-        self._of_place: dict[int, list[Run]] = {}
+    def __init__(self, shape: Shape):
+        self.shape, self.used, self.labels = shape, 0, 0
+        self.extent = 0  # rows that its windows take, the last of which may look beyond those in use
+        self.places: list[Place] = []
+        self.windows = [0] * len(shape.windows)  # texts in windows of each width
 
     def take(self, text: Text) -> bool:
-        """Puts a text behind one of its client's, or at the start of a row, if there is room for it.
-
-        It reaches over `span` rows at most, so a row that it would begin too far to the right stays unfinished.
-        """
-        for run in self._of_place.get(text.place, ()):
-            begun, end = run.end % self.width, run.end + text.length
-            if begun and begun + text.length <= self.reach:
-                more = -(-end // self.width) - run.rows(self.width)
-                if more <= self.free:
-                    break
-        else:
-            run, more = Run(), -(-text.length // self.width)
-            if more > self.free:
-                return False
-            self.runs.append(run)
-            self._of_place.setdefault(text.place, []).append(run)
-        run.texts.append(text)
-        run.starts.append(run.end)
-        run.end += text.length
-        self.free -= more
+        """Gives a text the next rows, if there is room for its window, the narrowest that holds it."""
+        rows = text.rows(self.shape.width)
+        kind = bisect.bisect_left(self.shape.windows, rows)
+        if kind == len(self.windows) or self.used + self.shape.windows[kind] > self.shape.rows:
+            return False
+        self.places.append(Place(text, self.used, rows, kind))
+        self.windows[kind] += 1
+        self.used += rows
+        self.labels += len(text.example.target)
+        self.extent = max(self.extent, self.used - rows + self.shape.windows[kind])
         return True
-
-    def placed(self) -> Iterator[tuple[Text, int]]:
-        """Every text, and the flat position `r T + t` where it starts."""
-        for run, row in zip(self.runs, self._first_rows()):
-            yield from zip(run.texts, (row * self.width + start for start in run.starts))
-
-    def places(self) -> list[int]:
-        """Whose each row is."""
-        return [run.texts[0].place for run in self.runs for _ in range(run.rows(self.width))]
-
-    @property
-    def labels(self) -> int:
-        """Labelled positions."""
-        return sum(len(text.example.target) for run in self.runs for text in run.texts)
-
-    def _first_rows(self) -> list[int]:
-        return [0, *itertools.accumulate(run.rows(self.width) for run in self.runs)][: len(self.runs)]
 
 
 def round_up(number: int, ratio: float) -> int:

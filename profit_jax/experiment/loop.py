@@ -14,7 +14,7 @@ from profit_jax import hosts, trees
 from profit_jax.data.cohort import Batches, Layout, Planner
 from profit_jax.data.encode import EncodedClients, Encoder
 from profit_jax.data.examples import Clients
-from profit_jax.data.packing import Block
+from profit_jax.data.packing import Shape
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.experiment.checkpoint import Checkpoints
@@ -249,8 +249,7 @@ def recall_shapes(workdir: Workdir, planner: Planner, done: int) -> None:
     A shape changes no result beyond rounding, but a resumed run is to be the uninterrupted one bit for bit.
     """
     workdir.keep("shapes", lambda row: row["round"] <= done)
-    seen = [tuple(Block(*block) for block in row["shape"]) for row in workdir.rows("shapes")]
-    planner.shapes[:] = dict.fromkeys(seen)
+    planner.shapes[:] = dict.fromkeys(Shape(*row["shape"]) for row in workdir.rows("shapes"))
 
 
 def on_host(tree: Tree) -> Tree:

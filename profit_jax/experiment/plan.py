@@ -22,9 +22,9 @@ from profit_jax.experiment.chips import Chip
 from profit_jax.experiment.program import Collective, collectives
 from profit_jax.experiment.work import Work, work
 from profit_jax.federated.algorithm import Algorithm
-from profit_jax.federated.client import flight_gradients
+from profit_jax.federated.client import flight_gradients, with_used
 from profit_jax.federated.mesh import abstract, cohort_places
-from profit_jax.typing import Adapter, Chunks, Cohort, Frozen, Rows, Tree
+from profit_jax.typing import Adapter, Cohort, Frozen, Tree, Used
 
 
 class Memory(NamedTuple):
@@ -82,7 +82,7 @@ def needs(algorithm: Algorithm, adapter: Adapter, cohort: Cohort, mesh: Mesh) ->
     Args:
       algorithm: on the loss of an abstract backbone, `Backbone.abstract(..., mesh=mesh)`.
       adapter: where training starts; may be abstract.
-      cohort: one of the run's, laid out for the mesh; only its shapes and its counts of chunks are read.
+      cohort: one of the run's, laid out for the mesh; only its shapes and what is in use are read.
       mesh: where the round would run.
 
     Raises:
@@ -99,7 +99,7 @@ def needs(algorithm: Algorithm, adapter: Adapter, cohort: Cohort, mesh: Mesh) ->
     found: Any = compiled.memory_analysis()
     total = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     total += found.temp_size_in_bytes + found.generated_code_size_in_bytes
-    sent = exchanges(collectives(str(compiled.as_text()), mesh.shape), *turns(cohort.chunks))
+    sent = exchanges(collectives(str(compiled.as_text()), mesh.shape), *turns(cohort.used))
     return Needs(Memory(weights, kept, rows, total - weights - kept - rows), done, sent)
 
 
@@ -108,10 +108,11 @@ def bytes_a_device(tree: Tree) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def turns(chunks: Chunks) -> tuple[float, float]:
-    """How often loops run whose length the data decide: over a block's flights of a step, over a flight's chunks."""
-    flights = sum(int((np.asarray(block) > 0).sum()) for block in chunks)
-    return flights / sum(len(block) for block in chunks), sum(int(np.sum(block)) for block in chunks) / flights
+def turns(used: Used) -> tuple[float, float]:
+    """How often loops run whose length the data decide: over a step's flights, over a flight's chunks of labels."""
+    chunks = np.asarray(used.chunks)
+    flights = int((chunks > 0).sum())
+    return flights / len(chunks), int(chunks.sum()) / flights
 
 
 def arithmetic(algorithm: Algorithm, state: Any, cohort: Cohort) -> Work:
@@ -127,16 +128,14 @@ def arithmetic(algorithm: Algorithm, state: Any, cohort: Cohort) -> Work:
     def there_and_back(frozen: Frozen, adapters: Adapter, change: Adapter) -> Adapter:
         return jax.vjp(functools.partial(loss.read, frozen), adapters)[1](change)
 
-    def of(block: Rows, turns: float) -> Work:
-        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[3:], leaf.dtype), block)
-        used = dataclasses.replace(one, chunks=jax.ShapeDtypeStruct((), np.int32))
-        return work(functools.partial(flight_gradients, loss), frozen, read, used, turns=turns)
-
-    total = work(there_and_back, frozen, adapters, read).times(steps)
-    for block, chunks in zip(cohort.batches, cohort.chunks, strict=True):
-        flights, each = turns((chunks,)) if np.any(chunks) else (0.0, 0.0)
-        total = total.plus(of(block, each).times(flights * steps))
-    return total
+    flights, chunks = turns(cohort.used)
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[3:], leaf.dtype), cohort.batches)
+    used: Used = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), cohort.used)
+    turns_taken = -(-np.asarray(cohort.used.windows) // np.array(cohort.batches.windows.together))
+    each = turns_taken.sum((0, 1)) / (flights * steps)
+    loops = {"chunks": chunks} | {f"windows_{kind}": number for kind, number in enumerate(each)}
+    flight = work(functools.partial(flight_gradients, loss), frozen, read, with_used(one, used), turns=loops)
+    return work(there_and_back, frozen, adapters, read).times(steps).plus(flight.times(flights * steps))
 
 
 def model_flops(config: BackboneConfig, planned: Plan) -> float:
@@ -145,7 +144,7 @@ def model_flops(config: BackboneConfig, planned: Plan) -> float:
     N are the weights of all blocks' matrices. Frozen weights have no gradient, so a position costs 2 N forward and 2 N
     backward; attention's own products, an adapter's, padding and what is computed again are left out.
     """
-    labels = sum(int((block.label_weight > 0).sum()) for block in planned.cohort.batches)
+    labels = int((planned.cohort.batches.label_weight > 0).sum())
     return 4 * config.block_parameters * planned.real_positions + 4 * config.vocabulary * config.width * labels
 
 

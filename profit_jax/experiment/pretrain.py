@@ -17,7 +17,7 @@ from profit_jax.backbone import Backbone, BackboneConfig, Tokenizer
 from profit_jax.backbone.generate import generate_tokens
 from profit_jax.backbone.pretrain import Packed, adamw, loss, make_step, start
 from profit_jax.data.encode import Encoded
-from profit_jax.data.packing import Block, Flight, Text
+from profit_jax.data.packing import needed
 from profit_jax.data.prefetch import prefetch
 from profit_jax.errors import InputError
 from profit_jax.progress import Progress
@@ -106,10 +106,16 @@ def batches(
 
 def _rows(documents: list[Encoded], length: int) -> list[list[Encoded]]:
     """First fit, longest first."""
-    flight = Flight(Block(length, span=1, flights=1, rows=len(documents)))
-    for text in sorted((Text.of(0, 1.0, document) for document in documents), key=lambda text: -text.length):
-        flight.take(text)
-    return [[text.example for text in run.texts] for run in flight.runs]
+    rows: list[list[Encoded]] = []
+    free: list[int] = []
+    for document in sorted(documents, key=needed, reverse=True):
+        row = next((row for row, left in enumerate(free) if left >= needed(document)), len(rows))
+        if row == len(rows):
+            rows.append([])
+            free.append(length)
+        rows[row].append(document)
+        free[row] -= needed(document)
+    return rows
 
 
 def _packed(rows: list[list[Encoded]], plan: Plan, context_weight: float) -> Packed:

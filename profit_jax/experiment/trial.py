@@ -16,15 +16,17 @@ import jax.numpy as jnp
 
 from profit_jax.data.cohort import Layout
 from profit_jax.data.dealing import room_for_labels
+from profit_jax.data.packing import ladder
 from profit_jax.errors import InputError
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated.algorithm import LossFunction
 from profit_jax.federated.client import flight_gradients
-from profit_jax.typing import Adapter, Rows, Tree
+from profit_jax.typing import Adapter, Rows, Tree, Windows
 
 SIZES = tuple(1024 * 2**power for power in range(7))
 _ALIKE = 1.03  # times that are no further apart are the same
 _REPEATS = 3
+_TEXT = 128  # positions of a text
 _LABELLED = 8  # of so many positions one carries a label
 
 
@@ -45,23 +47,20 @@ def with_flights(layout: Layout, loss: LossFunction, adapters: Adapter, workdir:
     if found:
         chosen = int(found[-1]["positions_per_flight"])
     else:
-        seconds = trial(loss, adapters, *layout.row_kinds[0])
+        seconds = trial(loss, adapters, layout.row_width)
         chosen = best(seconds)
         if workdir:
             workdir.append("flights", {"positions_per_flight": chosen, "seconds_per_position": seconds})
     return dataclasses.replace(layout, positions_per_flight=chosen)
 
 
-def trial(
-    loss: LossFunction, adapters: Adapter, width: int, span: int = 1, sizes: tuple[int, ...] = SIZES
-) -> dict[int, float]:
+def trial(loss: LossFunction, adapters: Adapter, width: int, sizes: tuple[int, ...] = SIZES) -> dict[int, float]:
     """Seconds a position, of each size that was tried; it ends where two sizes bring nothing, or with the memory.
 
     Args:
       loss: what the flights compute.
       adapters: leaves `[C, ...]`.
       width: of the rows; a flight holds as many as fit.
-      span: rows that a row looks at.
       sizes: positions, ascending.
     """
     frozen, clients = loss.frozen, jax.tree.leaves(adapters)[0].shape[0]
@@ -69,7 +68,7 @@ def trial(
     compute = jax.jit(functools.partial(flight_gradients, loss))
     seconds: dict[int, float] = {}
     for size in sizes:
-        rows = full(max(span, size // width), width, span, clients)
+        rows = full(max(1, size // width), width, clients)
         try:
             jax.block_until_ready(compute(frozen, read, rows))
             taken = min(_seconds(lambda rows=rows: compute(frozen, read, rows)) for _ in range(_REPEATS))
@@ -101,22 +100,25 @@ def best(seconds: dict[int, float]) -> int:
     return next(size for size, taken in sorted(seconds.items()) if taken <= _ALIKE * min(seconds.values()))
 
 
-def full(rows: int, width: int, span: int, clients: int) -> Rows:
-    """A flight of rows without padding, a text of each `span` rows, dealt to the clients in turn."""
-    text, at = jnp.divmod(jnp.arange(rows * width, dtype=jnp.int32), span * width)
-    chunks, size = room_for_labels(rows * width)
+def full(rows: int, width: int, clients: int) -> Rows:
+    """A flight without padding, of texts of about `_TEXT` positions, dealt to the clients in turn."""
+    wide = max(each for each in ladder(min(rows, max(1, _TEXT // width))) if each <= rows)
+    together = max(1, rows // 16 // wide)
+    count = rows // wide // together * together
+    row, at = jnp.arange(count * wide, dtype=jnp.int32), jnp.arange(count * wide * width, dtype=jnp.int32)
+    text = jnp.arange(count, dtype=jnp.int32)
+    chunks, size = room_for_labels(len(at))
     label = jnp.arange(chunks * size, dtype=jnp.int32)
-    used = label < rows * width // _LABELLED
+    used = label < len(at) // _LABELLED
     return Rows(
-        tokens=(at % 2).reshape(rows, width),
-        segments=(text + 1).reshape(rows, width),
-        positions=at.reshape(rows, width),
-        client=text[::width] % clients,
+        tokens=(at % 2).reshape(-1, width),
+        start=row % wide * width,
+        client=row // wide % clients,
+        windows=Windows((text * wide,), (jnp.full(count, wide, jnp.int32),), (text % clients,), (wide,), (together,)),
         label_at=jnp.where(used, label * _LABELLED, 0).reshape(chunks, size),
         label_token=jnp.zeros((chunks, size), jnp.int32),
         label_weight=used.astype(jnp.float32).reshape(chunks, size),
-        chunks=jnp.asarray(-(-rows * width // _LABELLED // size), jnp.int32),
-        span=span,
+        chunks=jnp.asarray(-(-len(at) // _LABELLED // size), jnp.int32),
     )
 
 

@@ -4,7 +4,9 @@ XLA's own cost analysis counts the body of a loop once, and a backbone is a loop
 """
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -26,13 +28,14 @@ class Work(NamedTuple):
         return Work(self.flops + other.flops, self.bytes + other.bytes)
 
 
-def work(function: Callable, *arguments: Any, turns: float = 1) -> Work:
+def work(function: Callable, *arguments: Any, turns: Mapping[str, float] = MappingProxyType({})) -> Work:
     """The matrix products of `function(*arguments)`; arguments may be abstract.
 
     Args:
       function: of arrays.
       arguments: its arguments.
-      turns: how often a loop runs whose length the data decide.
+      turns: how often a loop runs whose length the data decide, by the name of its scope (`jax.named_scope`); others
+        are counted once.
 
     >>> import jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((2, 3), jnp.float32)
@@ -42,7 +45,7 @@ def work(function: Callable, *arguments: Any, turns: float = 1) -> Work:
     return _of(jax.make_jaxpr(function)(*arguments).jaxpr, turns)
 
 
-def _of(jaxpr: Jaxpr | ClosedJaxpr, turns: float) -> Work:
+def _of(jaxpr: Jaxpr | ClosedJaxpr, turns: Mapping[str, float]) -> Work:
     total = Work(0, 0)
     for equation in jaxpr.eqns:
         total = total.plus(_product(equation) if equation.primitive.name == "dot_general" else _inside(equation, turns))
@@ -57,8 +60,10 @@ def _product(equation: JaxprEqn) -> Work:
     return Work(flops, sum(each.size * each.dtype.itemsize for each in (left, right, result)))
 
 
-def _inside(equation: JaxprEqn, turns: float) -> Work:
+def _inside(equation: JaxprEqn, turns: Mapping[str, float]) -> Work:
     """Of the functions that an operation calls."""
     called = [_of(jaxpr, turns) for jaxpr in jaxprs_in_params(equation.params)]
     total = Work(sum(each.flops for each in called), sum(each.bytes for each in called))
-    return total.times({"scan": equation.params.get("length", 1), "while": turns}.get(equation.primitive.name, 1))
+    scope = re.findall(r"\w+", str(equation.source_info.name_stack))[-1:]  # the innermost: "f/jvp(scope)"
+    times = {"scan": equation.params.get("length", 1), "while": turns.get("".join(scope), 1)}
+    return total.times(times.get(equation.primitive.name, 1))

@@ -34,15 +34,15 @@ def centralized(loss: LossFunction, *, optimizer: optax.GradientTransformation) 
         def single(state: State, data: Cohort) -> tuple[State, Stats]:
             # [M, ...] -> [M, 1, ...]: a cohort of one step, its shards weighed by their examples.
             batches = jax.tree.map(lambda leaf: leaf[:, None], data.batches)
-            chunks = jax.tree.map(lambda leaf: leaf[None], data.chunks)
-            one = data._replace(batches=batches, counts=data.counts[:, None], chunks=chunks)
+            used = jax.tree.map(lambda leaf: leaf[None], data.used)
+            one = data._replace(batches=batches, counts=data.counts[:, None], used=used)
             after, stats = one_step.step(frozen, state, one)
             # Room for a step that does not exist is passed over.
             return jax.tree.map(lambda new, old: jnp.where(data.counts.any(), new, old), after, state), stats
 
         batches, counts = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), (cohort.batches, cohort.counts))
         repeated = jnp.broadcast_to(cohort.client, (len(counts), *cohort.client.shape))
-        by_step = Cohort(batches, counts, cohort.chunks, weight=counts, client=repeated)
+        by_step = Cohort(batches, counts, cohort.used, weight=counts, client=repeated)
         after, stats = lax.scan(single, state, by_step)
         change = jax.tree.map(jnp.subtract, after.adapter, state.adapter)
         return after._replace(round=state.round + 1), Stats(

@@ -13,39 +13,36 @@ from jax.typing import ArrayLike
 
 from profit_jax import trees
 from profit_jax.federated.algorithm import LossFunction
-from profit_jax.typing import Adapter, Array, Batch, Chunks, Frozen, Rows, Tree
+from profit_jax.typing import Adapter, Array, Frozen, Rows, Tree, Used
 
 
-def over_flights(work: Callable[[Rows], Tree], start: Tree, batch: Batch, chunks: Chunks) -> Tree:
+def over_flights(work: Callable[[Rows], Tree], start: Tree, batch: Rows, used: Used) -> Tree:
     """`start + sum of work(rows)` over a step's flights, one after another, which bounds the activations in memory.
 
-    The loops run over the flights that have chunks of labels in use, `[Q]` of each block, so that room for more costs
-    no computation.
+    The loop runs over the flights that have chunks of labels in use, so that room for more costs no computation.
     """
-    total = start
-    for block, used in zip(batch, chunks, strict=True):
 
-        def add(flight: Array, total: Tree, block: Rows = block, used: Array = used) -> Tree:
-            def own(leaf: Array) -> Array:
-                return lax.dynamic_index_in_dim(leaf, flight, keepdims=False)
+    def add(flight: Array, total: Tree) -> Tree:
+        rows, own = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, flight, keepdims=False), (batch, used))
+        return jax.tree.map(jnp.add, total, work(with_used(rows, own)))
 
-            rows = dataclasses.replace(jax.tree.map(own, block), chunks=own(used))
-            return jax.tree.map(jnp.add, total, work(rows))
-
-        total = lax.fori_loop(0, jnp.sum(used > 0), add, total)
-    return total
+    return lax.fori_loop(0, jnp.sum(used.chunks > 0), add, start)
 
 
-def losses(loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, chunks: Chunks) -> Array:
+def with_used(rows: Rows, used: Used) -> Rows:
+    """A flight's rows, and what of them is computed."""
+    windows = dataclasses.replace(rows.windows, used=used.windows)
+    return dataclasses.replace(rows, windows=windows, chunks=used.chunks)
+
+
+def losses(loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Rows, used: Used) -> Array:
     """Each client's loss `[C]` on one step's rows."""
     clients = jax.tree.leaves(adapters)[0].shape[0]
     read = loss.read(frozen, adapters)
-    return over_flights(lambda rows: loss(frozen, read, rows), jnp.zeros(clients), batch, chunks)
+    return over_flights(lambda rows: loss(frozen, read, rows), jnp.zeros(clients), batch, used)
 
 
-def gradients(
-    loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Batch, chunks: Chunks
-) -> tuple[Array, Adapter]:
+def gradients(loss: LossFunction, frozen: Frozen, adapters: Adapter, batch: Rows, used: Used) -> tuple[Array, Adapter]:
     """Each client's loss `[C]` and gradient (leaves `[C, ...]`) on one step's rows.
 
     What the flights have in common is computed once, before them, and its gradient followed back once, after them.
@@ -53,7 +50,7 @@ def gradients(
     read, pull_back = jax.vjp(functools.partial(loss.read, frozen), adapters)
     clients = jax.tree.leaves(adapters)[0].shape[0]
     start = jnp.zeros(clients), jax.tree.map(jnp.zeros_like, read)
-    losses, own = over_flights(functools.partial(flight_gradients, loss, frozen, read), start, batch, chunks)
+    losses, own = over_flights(functools.partial(flight_gradients, loss, frozen, read), start, batch, used)
     return losses, *pull_back(own)
 
 
@@ -85,9 +82,9 @@ def moments(
     loss: LossFunction,
     frozen: Frozen,
     adapters: Adapter,  # [C, ...]
-    batches: Batch,  # leaves [S, Q, ...]
+    batches: Rows,  # leaves [S, Q, ...]
     counts: Array,  # [S, C]
-    chunks: Chunks,  # [S, Q] of each block
+    used: Used,  # leaves [S, Q, ...]
     *,
     square: bool = False,
 ) -> Moments:
@@ -104,15 +101,15 @@ def moments(
 
     def accumulate(total: tuple, data: tuple) -> tuple[tuple, Array]:
         gradient, squares = total
-        batch, share, present, chunks = data
-        losses, own = gradients(loss, frozen, adapters, batch, chunks)
+        batch, share, present, used = data
+        losses, own = gradients(loss, frozen, adapters, batch, used)
         if square:
             squares = add(squares, present, jax.tree.map(jnp.square, own))
         return (add(gradient, share, own), squares), losses
 
     zero = jax.tree.map(jnp.zeros_like, adapters)
     start = zero, (zero if square else None)
-    (gradient, squares), losses = lax.scan(accumulate, start, (batches, share, present, chunks))
+    (gradient, squares), losses = lax.scan(accumulate, start, (batches, share, present, used))
     lost = lost_step(losses, gradient)
     return Moments(losses, trees.where(lost == 0, gradient, zero), squares, lost)
 
@@ -145,9 +142,9 @@ def local_training(
     frozen: Frozen,
     adapters: Tree,  # [C, ...]
     optimizers: optax.OptState,  # [C, ...]
-    batches: Batch,  # leaves [S, Q, ...]
+    batches: Rows,  # leaves [S, Q, ...]
     counts: Array,  # [S, C]
-    chunks: Chunks,  # [S, Q] of each block
+    used: Used,  # leaves [S, Q, ...]
     *,
     rate: ArrayLike = 1.0,
     expand: Callable[[Tree], Adapter] = lambda adapters: adapters,
@@ -161,9 +158,9 @@ def local_training(
 
     def step(carry: tuple, data: tuple) -> tuple[tuple, tuple]:
         adapters, optimizers = carry
-        batch, counts, chunks = data
+        batch, counts, used = data
         read, pull_back = jax.vjp(expand, adapters)
-        losses, own = gradients(loss, frozen, read, batch, chunks)
+        losses, own = gradients(loss, frozen, read, batch, used)
         (own,) = pull_back(own)
         updates, moved = jax.vmap(optimizer.update)(own, optimizers, adapters)
         updates = jax.tree.map(lambda leaf: rate * leaf, updates)
@@ -171,7 +168,7 @@ def local_training(
         return trees.where(counts > 0, after, carry), (losses, jax.vmap(trees.norm)(own))
 
     before = adapters, optimizers
-    after, (losses, norms) = lax.scan(step, before, (batches, counts, chunks))
+    after, (losses, norms) = lax.scan(step, before, (batches, counts, used))
     lost = lost_step(losses + norms, after[0])
     adapters, optimizers = trees.where(lost == 0, after, before)
     return Trained(adapters, optimizers, losses, norms, lost)

@@ -19,7 +19,7 @@ import numpy as np
 from profit_jax import hosts
 from profit_jax.errors import InputError
 from profit_jax.federated.algorithm import Algorithm, Stats
-from profit_jax.typing import Cohort, Frozen, Rows, Tree
+from profit_jax.typing import Cohort, Frozen, Tree
 
 _PACKAGES = ("profit_jax", "perfit_jax")
 
@@ -100,22 +100,20 @@ def only(cohort: Cohort, lane: int, place: int) -> Cohort:
     own = np.zeros(cohort.client.shape, bool)
     own[lane, place] = True
 
-    def blank(rows: Rows) -> Rows:
-        kept = (rows.client == place) & (np.arange(len(own)) == lane)[:, None, None, None]  # [M, S, Q, R]
-        row = np.asarray(rows.label_at) // rows.tokens.shape[-1]  # [M, S, Q, J, N]
-        labelled = np.take_along_axis(kept[..., None, :], row, -1)
-        return dataclasses.replace(
-            rows,
-            tokens=np.where(kept[..., None], rows.tokens, 0),
-            segments=np.where(kept[..., None], rows.segments, 0),
-            client=np.full_like(rows.client, place),
-            label_weight=np.where(labelled, rows.label_weight, 0),
-        )
-
+    rows = cohort.batches
+    kept = (rows.client == place) & (np.arange(len(own)) == lane)[:, None, None, None]  # [M, S, Q, R]
+    row = np.asarray(rows.label_at) // rows.tokens.shape[-1]  # [M, S, Q, J, N]
+    labelled = np.take_along_axis(kept[..., None, :], row, -1)
+    blank = dataclasses.replace(
+        rows,
+        tokens=np.where(kept[..., None], rows.tokens, 0),
+        client=np.full_like(rows.client, place),
+        label_weight=np.where(labelled, rows.label_weight, 0),
+    )
     return Cohort(
-        batches=tuple(map(blank, cohort.batches)),
+        batches=blank,
         counts=np.where(own[:, None], cohort.counts, 0),
-        chunks=cohort.chunks,
+        used=cohort.used,
         weight=np.where(own, cohort.weight, 0),
         client=np.where(own, cohort.client, -1),
     )
@@ -127,18 +125,17 @@ def in_cohort(cohort: Cohort, lane: int, place: int, vocabulary: int) -> str:
         return "weights are not finite and positive"
     if not cohort.counts[lane, :, place].any():
         return "counts have no step of this client"
-    for rows in cohort.batches:
-        lead, (height, width) = rows.tokens.shape[:3], rows.tokens.shape[3:]
-        shapes = {"segments": (*lead, height, width), "positions": (*lead, height, width), "client": (*lead, height)}
-        for name, shape in shapes.items():
-            if getattr(rows, name).shape != shape:
-                return f"{name} have shape {getattr(rows, name).shape}, not {shape}"
-        if rows.tokens.min() < 0 or max(rows.tokens.max(), rows.label_token.max()) >= vocabulary:
-            return f"tokens are not all in the vocabulary of {vocabulary}"
-        if rows.label_at.min() < 0 or rows.label_at.max() >= height * width:
-            return f"labels stand outside of rows [{height}, {width}]"
-        if not np.isfinite(rows.label_weight).all():
-            return "label weights are not finite"
+    rows = cohort.batches
+    lead, (height, width) = rows.tokens.shape[:3], rows.tokens.shape[3:]
+    for name, leaf in {"start": rows.start, "client": rows.client}.items():
+        if leaf.shape != (*lead, height):
+            return f"{name} have shape {leaf.shape}, not {(*lead, height)}"
+    if rows.tokens.min() < 0 or max(rows.tokens.max(), rows.label_token.max()) >= vocabulary:
+        return f"tokens are not all in the vocabulary of {vocabulary}"
+    if rows.label_at.min() < 0 or rows.label_at.max() >= height * width:
+        return f"labels stand outside of rows [{height}, {width}]"
+    if not np.isfinite(rows.label_weight).all():
+        return "label weights are not finite"
     return ""
 
 

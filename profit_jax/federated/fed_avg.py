@@ -27,7 +27,7 @@ from profit_jax.federated.algorithm import (
     weighted_mean,
 )
 from profit_jax.federated.client import Trained, local_training
-from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
+from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
 
 
 def fed_avg(
@@ -52,11 +52,11 @@ def fed_avg(
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
         rate = client_schedule(state.round)
 
-        def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Trained]:
+        def lane(batches: Rows, counts: Array, weight: Array) -> tuple[Adapter, Array, Trained]:
             start = trees.broadcast(state.adapter, weight.shape[0])
             fresh = optim.fresh(client_optimizer, start, state.client)
             trained = local_training(
-                loss, client_optimizer, frozen, start, fresh, batches, counts, cohort.chunks, rate=rate
+                loss, client_optimizer, frozen, start, fresh, batches, counts, cohort.used, rate=rate
             )
             change = jax.tree.map(jnp.subtract, start, trained.adapters)
             weight = weight * (trained.lost == 0)

@@ -24,7 +24,7 @@ from profit_jax.federated.algorithm import (
 )
 from profit_jax.federated.client import Moments, moments
 from profit_jax.metrics.mean import Mean
-from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen
+from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows
 
 
 def fed_sgd(loss: LossFunction, *, server_optimizer: optax.GradientTransformation) -> Algorithm:
@@ -38,9 +38,9 @@ def fed_sgd(loss: LossFunction, *, server_optimizer: optax.GradientTransformatio
     """
 
     def step(frozen: Frozen, state: State, cohort: Cohort) -> tuple[State, Stats]:
-        def lane(batches: Batch, counts: Array, weight: Array) -> tuple[Adapter, Array, Array, Moments]:
+        def lane(batches: Rows, counts: Array, weight: Array) -> tuple[Adapter, Array, Array, Moments]:
             adapters = trees.broadcast(state.adapter, weight.shape[0])
-            taken = moments(loss, frozen, adapters, batches, counts, cohort.chunks)
+            taken = moments(loss, frozen, adapters, batches, counts, cohort.used)
             weight = weight * (taken.lost == 0)
             return trees.weighted_sum(taken.gradient, weight), weight, jax.vmap(trees.norm)(taken.gradient), taken
 

@@ -17,7 +17,7 @@ from profit_jax import trees
 from profit_jax.federated.algorithm import Algorithm, LossFunction, Stats, constant_rate, over_sound, over_steps
 from profit_jax.federated.client import Trained, local_training
 from profit_jax.metrics.mean import Mean
-from profit_jax.typing import Adapter, Array, Batch, Cohort, Frozen, Tree
+from profit_jax.typing import Adapter, Array, Cohort, Frozen, Rows, Tree
 
 
 class Personal(NamedTuple):
@@ -53,8 +53,8 @@ def local(
     def step(frozen: Frozen, state: Personal, cohort: Cohort) -> tuple[Personal, Stats]:
         rate = client_schedule(state.round)
 
-        def lane(own: tuple[Adapter, optax.OptState], batches: Batch, counts: Array) -> Trained:
-            return local_training(loss, optimizer, frozen, *own, batches, counts, cohort.chunks, rate=rate)
+        def lane(own: tuple[Adapter, optax.OptState], batches: Rows, counts: Array) -> Trained:
+            return local_training(loss, optimizer, frozen, *own, batches, counts, cohort.used, rate=rate)
 
         everyone = (state.adapter, state.optimizer)
         own = take(everyone, cohort.client)

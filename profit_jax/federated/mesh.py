@@ -79,10 +79,10 @@ def over_clients(cohort: Cohort, mesh: Mesh) -> Cohort:
 
 
 def cohort_places(cohort: Cohort, mesh: Mesh) -> Cohort:
-    """Where a cohort lies: lanes over `clients`, the counts of chunks on every device."""
+    """Where a cohort lies: lanes over `clients`, what of flights is in use on every device."""
     lane, whole = NamedSharding(mesh, PartitionSpec("clients")), NamedSharding(mesh, PartitionSpec())
     places = jax.tree.map(lambda _: lane, cohort)
-    return places._replace(chunks=tuple(whole for _ in cohort.chunks))
+    return places._replace(used=jax.tree.map(lambda _: whole, cohort.used))
 
 
 def place_state(state: Tree, mesh: Mesh, *, over_clients: bool = False) -> Tree:

@@ -52,7 +52,7 @@ def test_a_new_lora_changes_nothing():
     adapters = trees.broadcast(lora(backbone, rank=2, targets=("q", "v", "down")), 2)
     data = worlds.encoded(worlds.clients())
     cohort = worlds.plan([0, 1], worlds.batches(data, [0, 1], 1, 3)).cohort
-    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0, 0]), cohort.batches[0])
+    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0, 0]), cohort.batches)
     with_lora = backbone.loss(backbone.frozen, adapters, rows)
     np.testing.assert_array_equal(with_lora, backbone.loss(backbone.frozen, nothing(2, worlds.CONFIG), rows))
 

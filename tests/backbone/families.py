@@ -118,8 +118,7 @@ def sequence_logits(frozen: Frozen, adapter: Adapter, tokens: jax.Array) -> jax.
     x = model.embed_tokens(tokens)
     x = jnp.concatenate([adapter["prompt"], x]) if "prompt" in adapter else x
     length = len(x)
-    causal = jnp.tri(length, dtype=bool)[None]
-    hidden, _ = model(x[None], jnp.arange(length)[None], causal, jnp.zeros(1, jnp.int32))
+    hidden, _ = model(x[None], jnp.arange(length)[None], jnp.zeros(1, jnp.int32))
     return model.logits(hidden[0])
 
 

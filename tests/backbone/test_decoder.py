@@ -11,6 +11,7 @@ from configs.shapes import SHAPES
 from profit_jax import trees
 from profit_jax.adapters import lora, soft_prompt
 from profit_jax.backbone import Backbone, BackboneConfig, Rope
+from profit_jax.backbone.attention import Looks
 from profit_jax.backbone.layers import rotation
 from profit_jax.errors import InputError
 from tests.backbone.families import TINY, block, tiny
@@ -32,19 +33,19 @@ def test_palm_blocks_add_attention_and_mlp_of_the_same_norm():
     layer = block(Backbone.random(SMALL_PALM, seed=1), 1)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 32)), jnp.float32)
     turn = rotation(jnp.tile(jnp.arange(9), (2, 1)), jnp.asarray(SMALL_PALM.rope.frequencies(8)))
-    visible = jnp.tile(jnp.tri(9, dtype=bool), (2, 1, 1))
+    causal = Looks((), (None,))
     read = layer.attention_norm(x)
     np.testing.assert_allclose(read.mean(-1), 0, atol=1e-6)
     np.testing.assert_allclose(read.std(-1), 1, atol=1e-4)
-    expected = x + layer.attention(read, turn, visible, {})[0] + layer.mlp(read, {})
-    np.testing.assert_allclose(layer(x, turn, visible, {})[0], expected, atol=1e-6)
+    expected = x + layer.attention(read, turn, causal, {})[0] + layer.mlp(read, {})
+    np.testing.assert_allclose(layer(x, turn, causal, {})[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["prompt", "lora"])
 def test_palm_trains_an_adapter(kind: str):
     backbone = Backbone.random(SMALL_PALM, remat=True)
     adapter = soft_prompt(backbone, length=4) if kind == "prompt" else lora(backbone, init="gaussian", rank=2)
-    rows = packed([e for e in examples() if e.client == 0], 40)
+    rows = packed([e for e in examples() if e.client == 0], 8)
     adapters = jax.tree.map(lambda leaf: leaf[None], adapter)
     gradient = jax.jit(jax.grad(lambda adapters: backbone.loss(backbone.frozen, adapters, rows)[0]))(adapters)
     assert all(np.isfinite(leaf).all() and np.any(leaf != 0) for leaf in jax.tree.leaves(gradient))

@@ -12,7 +12,7 @@ from flax import nnx
 
 from profit_jax.backbone import Backbone
 from profit_jax.backbone.config import Rope
-from profit_jax.typing import Rows
+from profit_jax.typing import Rows, Windows
 from tests.backbone.families import TINY, loras, nothing, prompts, sequence_logits, tiny
 
 CLIENTS, PROMPT = 3, 4
@@ -35,34 +35,27 @@ def examples(seed: int = 0) -> list[Example]:
 
 
 def packed(chosen: list[Example], width: int) -> Rows:
-    """First fit, a row at a time; the order of `chosen` decides the layout. Always 10 rows and 50 labels."""
-    rows: list[list[Example]] = []
-
-    def used(row: list[Example]) -> int:
-        return sum(len(e.query) + len(e.target) - 1 for e in row)
-
-    for e in chosen:
-        needed = used([e])
-        fits = [row for row in rows if row[0].client == e.client and used(row) + needed <= width]
-        fits[0].append(e) if fits else rows.append([e])
-    shape = (10, width)
-    tokens, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
-    labels = []
-    count = np.bincount([e.client for e in chosen], minlength=CLIENTS)
-    for r, row in enumerate(rows):
-        start = 0
-        for s, e in enumerate(row):
-            ids = e.query + e.target[:-1]
-            at = slice(start, start + len(ids))
-            tokens[r, at], segments[r, at], positions[r, at] = ids, s + 1, np.arange(len(ids))
-            first = r * width + start + len(e.query) - 1
-            labels += [(first + i, token, 1 / count[e.client]) for i, token in enumerate(e.target)]
-            start += len(ids)
-    labels += [(0, 0, 0.0)] * (50 - len(labels))
-    client = np.asarray([row[0].client for row in rows] + [0] * (10 - len(rows)), np.int32)
+    """Texts in rows of a width and windows of two; the order of `chosen` decides. Always 70 labels in chunks of 10."""
+    needed = [len(e.query) + len(e.target) - 1 for e in chosen]
+    each = [-(-n // width) for n in needed]  # rows
+    wide = max(each)
+    height, widths = sum(each) + wide, (wide // 2, wide) if wide > 1 else (1,)  # the last rows are no text's
+    tokens, start, client = np.zeros((height, width), np.int32), np.zeros(height, np.int32), np.zeros(height, np.int32)
+    windows = [[(0, 0, 0)] for _ in widths]  # the first of each width holds no text
+    labels, first, count = [], 0, np.bincount([e.client for e in chosen], minlength=CLIENTS)
+    for e, n, rows in zip(chosen, needed, each):
+        tokens[first : first + rows] = np.pad(e.query + e.target[:-1], (0, rows * width - n)).reshape(rows, width)
+        start[first : first + rows], client[first : first + rows] = width * np.arange(rows), e.client
+        windows[0 if rows <= widths[0] else 1].append((first, rows, e.client))
+        at = first * width + len(e.query) - 1
+        labels += [(at + i, token, 1 / count[e.client]) for i, token in enumerate(e.target)]
+        first += rows
+    labels += [(0, 0, 0.0)] * (70 - len(labels))
+    fields = zip(*([jnp.asarray(values, jnp.int32) for values in zip(*of)] for of in windows))
     return Rows(
-        *map(jnp.asarray, (tokens, segments, positions, client)),
-        *(jnp.asarray(values).reshape(5, 10) for values in zip(*labels)),
+        *map(jnp.asarray, (tokens, start, client)),
+        Windows(*map(tuple, fields), widths, (1,) * len(widths)),
+        *(jnp.asarray(values).reshape(7, 10) for values in zip(*labels)),
     )
 
 
@@ -115,9 +108,9 @@ def gradient(adapters: dict, rows: Rows, remat: bool = False, model=tiny) -> tup
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_packed_rows_equal_one_example_at_a_time(kind):
+def test_rows_of_texts_equal_one_example_at_a_time(kind):
     adapters, chosen = ADAPTERS[kind], examples()
-    found, losses = gradient(adapters, packed(chosen, 40))
+    found, losses = gradient(adapters, packed(chosen, 8))
 
     def total(adapters: dict, backbone: Backbone) -> tuple[jax.Array, jax.Array]:
         losses = one_at_a_time(backbone, adapters, chosen)
@@ -135,11 +128,11 @@ def test_packed_rows_equal_one_example_at_a_time(kind):
 
 def test_layout_changes_nothing():
     chosen, adapters = examples(), ADAPTERS["both"]
-    tight, _ = gradient(adapters, packed(chosen, 40))
-    others = [gradient(adapters, packed(chosen[::-1], 40))[0]]
-    others += [gradient(adapters, packed(chosen, 96))[0]]
-    others += [gradient(adapters, packed(chosen, 40), remat=True)[0]]
-    alone = [gradient(adapters, packed([e for e in chosen if e.client == c], 40))[0] for c in range(CLIENTS)]
+    tight, _ = gradient(adapters, packed(chosen, 8))
+    others = [gradient(adapters, packed(chosen[::-1], 8))[0]]
+    others += [gradient(adapters, packed(chosen, 20))[0]]
+    others += [gradient(adapters, packed(chosen, 8), remat=True)[0]]
+    alone = [gradient(adapters, packed([e for e in chosen if e.client == c], 8))[0] for c in range(CLIENTS)]
     others += [jax.tree.map(lambda *leaves: sum(leaves), *alone)]
     for other in others:
         jax.tree.map(equal_gradient, tight, other)
@@ -152,38 +145,19 @@ def windowed() -> Backbone:
     return dataclasses.replace(Backbone.random(config), frozen=tiny().frozen)
 
 
-def cut(rows: Rows, parts: int) -> Rows:
-    """The same texts in rows that are `parts` times as short and run on from one another."""
-    width, height = rows.tokens.shape[1] // parts, len(rows.tokens)
-    number = np.where(rows.segments > 0, rows.segments + 100 * np.arange(height)[:, None], 0)
-
-    def shorter(leaf) -> jax.Array:
-        return jnp.asarray(leaf).reshape(-1, width)
-
-    return dataclasses.replace(
-        rows,
-        tokens=shorter(rows.tokens),
-        segments=shorter(number),
-        positions=shorter(rows.positions),
-        client=jnp.repeat(rows.client, parts),
-        span=parts,
-    )
-
-
 @pytest.mark.parametrize("model", [tiny, windowed])
-@pytest.mark.parametrize("parts", [2, 5])
-def test_texts_that_run_on_from_row_to_row_are_texts_in_one_row(model, parts):
-    rows = packed(examples(), 40)
-    whole, losses = gradient(ADAPTERS["both"], rows, model=model)
-    found, again = gradient(ADAPTERS["both"], cut(rows, parts), model=model)
+@pytest.mark.parametrize("width", [1, 3, 8])
+def test_texts_of_many_rows_are_texts_in_one_row(model, width):
+    whole, losses = gradient(ADAPTERS["both"], packed(examples(), 20), model=model)
+    found, again = gradient(ADAPTERS["both"], packed(examples(), width), model=model)
     np.testing.assert_allclose(again, losses, rtol=1e-6)
     jax.tree.map(equal_gradient, found, whole)
 
 
 def test_chunks_that_are_not_in_use_are_not_computed():
-    """Labels stand in 5 chunks of 10; of the first two alone, the loss is that of their labels."""
-    rows = packed(examples(), 40)
-    first = jnp.arange(5)[:, None] < 2
+    """Labels stand in 7 chunks of 10; of the first two alone, the loss is that of their labels."""
+    rows = packed(examples(), 8)
+    first = jnp.arange(7)[:, None] < 2
     expected, losses = gradient(ADAPTERS["both"], dataclasses.replace(rows, label_weight=rows.label_weight * first))
     found, counted = gradient(ADAPTERS["both"], dataclasses.replace(rows, chunks=jnp.asarray(2)))
     assert (np.asarray(rows.label_weight)[2:] > 0).any()
@@ -192,8 +166,8 @@ def test_chunks_that_are_not_in_use_are_not_computed():
 
 
 def test_a_client_without_labels_has_no_loss_and_no_gradient():
-    rows = packed(examples(), 40)
-    mine = rows.client[rows.label_at // 40] == 1
+    rows = packed(examples(), 8)
+    mine = rows.client[rows.label_at // 8] == 1
     rows = dataclasses.replace(rows, label_weight=jnp.where(mine, rows.label_weight, 0.0))
     found, losses = gradient(ADAPTERS["both"], rows)
     assert losses[1] > 0 and losses[0] == losses[2] == 0
@@ -213,7 +187,7 @@ def test_a_prompt_of_token_embeddings_equals_the_text():
 
 
 def test_a_lora_with_zero_b_is_the_identity():
-    rows = packed(examples(), 40)
+    rows = packed(examples(), 8)
     lora = loras(CLIENTS, targets=TARGETS)["lora"]
     zero = {"lora": {name: {"a": f["a"], "b": jnp.zeros_like(f["b"])} for name, f in lora.items()}}
     np.testing.assert_array_equal(gradient(zero, rows)[1], gradient(nothing(CLIENTS), rows)[1])

@@ -26,7 +26,7 @@ SETTINGS = {
     "batch_size": 4,
     "new_tokens": 4,
     "encoder": ENCODER,
-    "layout": pj.Layout(((32, 1),), slack=3.0),
+    "layout": pj.Layout(row_width=32, slack=3.0),
     "progress": False,
 }
 

@@ -18,7 +18,7 @@ SETTINGS = {
     "local_steps": 2,
     "batch_size": 3,
     "encoder": pj.Encoder(worlds.Letters(), max_query=16, max_target=6),
-    "layout": pj.Layout(row_kinds=((32, 1),), slack=3.0),
+    "layout": pj.Layout(row_width=32, slack=3.0),
     "progress": False,
 }
 
@@ -42,7 +42,7 @@ def test_training_lowers_the_loss():
 
 def test_a_run_compiles_no_more_programs_than_the_ladder_has_rungs():
     method = pj.fed_sgd(worlds.backbone().loss, server_optimizer=optax.sgd(1.0))
-    settings = SETTINGS | {"layout": pj.Layout(((32, 1),), slack=0.3)}
+    settings = SETTINGS | {"layout": pj.Layout(row_width=32, slack=0.3)}
     result = train(method, worlds.prompt(), worlds.clients(), rounds=8, **settings)
     compiled = method.compiled._cache_size()
     assert compiled == result.shapes < 8

@@ -191,7 +191,7 @@ def test_a_client_schedule_multiplies_the_clients_rate_by_round():
 
 def test_steps_that_do_not_exist_move_nothing_in_any_algorithm():
     drawn = worlds.batches(DATA, CHOSEN, steps=2, batch=3)
-    settings = Layout(((32, 1),))
+    settings = Layout(row_width=32)
     loss, adam = worlds.backbone().loss, optax.adam(0.1)
     methods = (
         fed_avg(loss, client_optimizer=adam, server_optimizer=adam),

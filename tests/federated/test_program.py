@@ -72,7 +72,7 @@ def test_local_training_sends_nothing_between_clients_and_only_sums_over_model(r
     gathered = [each for each in inside if each.kind != "all-reduce"]
     assert {len(each.loops) for each in gathered} == ({1} if run == "perfit" else set())
     assert sum(each.bytes for each in gathered) <= made.cohort.client.size // 2 * LORA
-    logits = 4 * CONFIG.vocabulary * made.cohort.batches[0].label_at.shape[-1]
+    logits = 4 * CONFIG.vocabulary * made.cohort.batches.label_at.shape[-1]
     assert all(each.bytes < logits for each in made.sent)
 
 
@@ -111,13 +111,16 @@ WIDE = dataclasses.replace(CONFIG, width=64, head_width=16, mlp_width=192)
 
 @functools.cache
 def cost(times: int = 1, layers: int = 2) -> tuple[int, int]:
-    """Temporary bytes and instructions of a round of FedAvg, on flights of one row; `times` eight clients."""
+    """Temporary bytes and instructions of a round of FedAvg, on flights of four texts; `times` eight clients.
+
+    More clients have as many examples in all, since a step's rows are in memory as well.
+    """
     on, chosen = mesh("clients:2,model:2"), range(8 * times)
     backbone = Backbone.abstract(dataclasses.replace(WIDE, layers=layers), mesh=on)
     algorithm = pj.fed_avg(backbone.loss, client_optimizer=optax.adam(RATE), server_optimizer=optax.adam(RATE))
-    data = worlds.encoded(worlds.clients((6,) * 8))
-    drawn = worlds.batches(data, range(8), steps=2, batch=3) * times
-    planned = worlds.plan(chosen, drawn, lanes=2, row_kinds=((128, 1),), positions_per_flight=128)
+    data = worlds.encoded(worlds.clients((24,) * 8))
+    drawn = worlds.batches(data, range(8), steps=2, batch=12 // times) * times
+    planned = worlds.plan(chosen, drawn, lanes=2, row_width=32, positions_per_flight=128)
     state = algorithm.start({"prompt": jnp.zeros((3, WIDE.width))}, on)
     program = algorithm.compiled.lower(backbone.frozen, state, over_clients(planned.cohort, on)).compile()
     return program.memory_analysis().temp_size_in_bytes, instructions(program.as_text())

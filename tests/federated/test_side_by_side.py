@@ -19,7 +19,7 @@ SETTINGS = {
     "local_steps": 2,
     "batch_size": 3,
     "encoder": pj.Encoder(worlds.Letters(), max_query=16, max_target=6),
-    "layout": pj.Layout(row_kinds=((32, 1),), slack=3.0),
+    "layout": pj.Layout(row_width=32, slack=3.0),
     "progress": False,
     "rounds": 3,
     "evaluate_every": 1,

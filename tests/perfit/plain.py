@@ -119,7 +119,7 @@ def _nll(graph: nnx.GraphDef, frozen, lora: Mapping, tokens: Array, labelled: Ar
     frozen = frozen | {"blocks": frozen["blocks"] | {"attention": attention}}
     model = nnx.merge(graph, nnx.State(frozen))
     causal = jnp.tri(LENGTH, dtype=bool)[None]
-    hidden, _ = model(model.embedding(tokens)[None], jnp.arange(LENGTH)[None], causal, jnp.zeros(1, jnp.int32))
+    hidden, _ = model(model.embedding(tokens)[None], jnp.arange(LENGTH)[None], jnp.zeros(1, jnp.int32), visible=causal)
     scores = jax.nn.log_softmax(model.logits(hidden)[0, :-1])
     picked = jnp.take_along_axis(scores, tokens[1:, None], axis=1)[:, 0]
     return -jnp.sum(jnp.where(labelled[1:], picked, 0))
@@ -162,7 +162,7 @@ def encoder() -> Encoder:
 
 def layout(**changes) -> Layout:
     """A layout whose rungs are so far apart that cohorts of the small world share one program."""
-    return Layout(**{"row_kinds": ((32, 1),), "positions_per_flight": 4096, "slack": 3.0} | changes)
+    return Layout(**{"row_width": 32, "positions_per_flight": 4096, "slack": 3.0} | changes)
 
 
 def planner(**changes) -> Planner:

@@ -199,10 +199,10 @@ def reference() -> np.ndarray:
 
 
 LAYOUTS = {
-    "packed": {"row_kinds": ((96, 1),)},
-    "two lanes, a place left empty, in flights of two widths": {
+    "rows longer than texts": {"row_width": 96},
+    "texts over rows, two lanes, a place left empty, in flights": {
         "lanes": 2,
-        "row_kinds": ((24, 1), (24, 2)),
+        "row_width": 5,
         "positions_per_flight": 48,
     },
 }
@@ -273,7 +273,7 @@ def test_no_collective_stands_inside_a_loop_of_the_round():
 def test_a_vanilla_lora_is_the_identity_on_the_backbone_and_a_gaussian_is_not():
     backbone, (steps,) = worlds.backbone(), drawn([2], 0, steps=1)
     rows = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf[0, 0, 0]), plain.planner()([2], [steps].__getitem__).cohort.batches[0]
+        lambda leaf: jnp.asarray(leaf[0, 0, 0]), plain.planner()([2], [steps].__getitem__).cohort.batches
     )
     loss = jax.jit(backbone.loss)  # one program for both
 

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from perfit_jax.importance import check_metric, importance, keep_largest
 from profit_jax.errors import InputError
 from profit_jax.federated.client import moments
+from profit_jax.typing import Used, Windows
 from tests.perfit import plain
 
 METRICS = ("first", "second", "mixed")
@@ -28,6 +29,7 @@ class Points:
     y: jax.Array
     weight: jax.Array
     client: jax.Array
+    windows: Windows
     chunks: jax.Array | None = None
 
 
@@ -45,10 +47,10 @@ class LeastSquares:
         return jax.ops.segment_sum(rows.weight * residual**2, rows.client, num_segments=clients)
 
 
-def rows(clients: list[list[tuple[np.ndarray, np.ndarray]]], room: int) -> tuple[tuple, np.ndarray]:
-    """Clients' batches (x [B, D], y [B]) -> one block of rows `[S, 1, room, ...]`, and the counts `[S, C]`."""
+def rows(clients: list[list[tuple[np.ndarray, np.ndarray]]], room: int) -> tuple[Points, np.ndarray]:
+    """Clients' batches (x [B, D], y [B]) -> rows `[S, 1, room, ...]`, and the counts `[S, C]`."""
     steps, width = max(map(len, clients)), clients[0][0][0].shape[1]
-    block = {
+    leaves = {
         "x": np.zeros((steps, 1, room, width), np.float32),
         "y": np.zeros((steps, 1, room), np.float32),
         "weight": np.zeros((steps, 1, room), np.float32),
@@ -58,17 +60,17 @@ def rows(clients: list[list[tuple[np.ndarray, np.ndarray]]], room: int) -> tuple
     for client, batches in enumerate(clients):
         for step, (x, y) in enumerate(batches):
             place = slice(used[step], used[step] + len(y))
-            block["x"][step, 0, place], block["y"][step, 0, place] = x, y
-            block["weight"][step, 0, place], block["client"][step, 0, place] = 1 / len(y), client
+            leaves["x"][step, 0, place], leaves["y"][step, 0, place] = x, y
+            leaves["weight"][step, 0, place], leaves["client"][step, 0, place] = 1 / len(y), client
             counts[step, client], used[step] = len(y), used[step] + len(y)
-    return (Points(**jax.tree.map(jnp.asarray, block)),), counts
+    return Points(**jax.tree.map(jnp.asarray, leaves), windows=Windows((), (), (), (), ())), counts
 
 
 @functools.cache
 def program():
     def run(theta, batches, counts):
-        chunks = (jnp.ones((len(counts), 1), jnp.int32),)
-        return moments(LeastSquares(), {}, {"theta": theta}, batches, counts, chunks, square=True)
+        used = Used(jnp.ones((len(counts), 1), jnp.int32), jnp.zeros((len(counts), 1, 0), jnp.int32))
+        return moments(LeastSquares(), {}, {"theta": theta}, batches, counts, used, square=True)
 
     return jax.jit(run)
 
@@ -163,7 +165,7 @@ def test_vanilla_initialization_leaves_a_without_any_importance():
     lane = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), (cohort.batches, cohort.counts))
     theta = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), own)
     of = jax.jit(functools.partial(moments, model, square=True))
-    taken = of(model.frozen, theta, *lane, jax.tree.map(jnp.asarray, cohort.chunks))
+    taken = of(model.frozen, theta, *lane, jax.tree.map(jnp.asarray, cohort.used))
     for metric in METRICS:
         found = jax.tree.map(functools.partial(importance, metric), theta, taken.gradient, taken.square)
         for factors in found["lora"].values():

@@ -72,8 +72,8 @@ def test_the_mean_counts_every_client_once_whatever_it_holds():
 LAYOUTS = {
     "one client at once": {"clients_at_once": 1},
     "three at once, a place left empty": {"clients_at_once": 3},
-    "packed": {"row_kinds": ((96, 1),)},
-    "in flights of two widths": {"row_kinds": ((24, 1), (24, 2)), "positions_per_flight": 48},
+    "rows longer than texts": {"row_width": 96},
+    "texts over rows, in flights": {"row_width": 5, "positions_per_flight": 48},
     "two lanes, one client at once": {"lanes": 2, "clients_at_once": 1},
     "four devices": {"lanes": 4, "on": "clients:4"},
 }

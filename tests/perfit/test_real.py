@@ -22,7 +22,7 @@ def test_perplexity_of_pruned_clients_equals_that_of_merged_weights_in_transform
     train, test = shares.clients(data.examples, dealt, seed=0)
     backbone = pj.Backbone.load(stories)
     encoder = pj.Encoder(backbone.tokenizer, max_query=400, max_target=100)
-    layout = pj.Layout(row_kinds=((128, 4),))
+    layout = pj.Layout(row_width=32)
     settings = {"encoder": encoder, "layout": layout}
     masks = pf.search(backbone, train, rank=2, epochs=1, init="gaussian", progress=False, **settings)
     method = pf.perfit(backbone.loss, masks, client_optimizer=optax.adam(1e-3))

@@ -236,9 +236,9 @@ def test_masks_follow_the_clients_own_data():
 
 
 LAYOUTS = {
-    "packed, three clients at once, a place left empty": ({"row_kinds": ((96, 1),)}, {"clients_at_once": 3}),
-    "in flights of two widths, one client at once": (
-        {"row_kinds": ((24, 1), (24, 2)), "positions_per_flight": 48},
+    "rows longer than texts, three clients at once, a place left empty": ({"row_width": 96}, {"clients_at_once": 3}),
+    "texts over rows, in flights, one client at once": (
+        {"row_width": 5, "positions_per_flight": 48},
         {"clients_at_once": 1},
     ),
     "three lanes": ({"lanes": 3}, {}),
@@ -265,7 +265,7 @@ def test_a_search_of_clients_of_one_size_is_one_program(lanes):
     space = pf.Space.of(plain.adapter(rank=6))
     step = module.pruning(plain.bigrams(), space, "first", "client")
     step.clear_cache()
-    layout = plain.layout(lanes=lanes, row_kinds=((24, 1),))
+    layout = plain.layout(lanes=lanes, row_width=24)
     search(
         clients=worlds.clients((6,) * 4),
         rank=3,

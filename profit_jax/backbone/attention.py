@@ -186,8 +186,11 @@ class _Turn(NamedTuple):
         return jnp.swapaxes(parts.reshape(len(parts), -1, *x.shape[2:]), 1, 2)
 
     def side(self, rows: _Side) -> _Side:
-        """Their parts of all rows, with their owners' prompts."""
-        queries, keys, values = map(self.read, rows[:3])
+        """Their parts of all rows, with their owners' prompts.
+
+        What follows a text in its window is 0: another's may not be finite, and a share of 0 of that is not 0.
+        """
+        queries, keys, values = (self.own(self.read(leaf), 0) for leaf in rows[:3])
         prompts = jax.tree.map(lambda leaf: leaf[self.owner].astype(queries.dtype), rows.past)
         return _Side(queries, keys, values, prompts)
 

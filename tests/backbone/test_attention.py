@@ -130,6 +130,27 @@ def test_texts_of_several_rows_see_what_a_mask_leaves_them():
 
 
 @pytest.mark.parametrize("kernel", [False, True])
+def test_a_text_that_is_not_finite_spoils_none_that_looks_over_it_in_its_window(kernel: bool, monkeypatch):
+    """Text 1, of client 0, begins in the last row of text 0's window."""
+    monkeypatch.setattr(attention, "fits", lambda *_: kernel)
+    queries, own, prompts = in_rows()
+    lost = jnp.asarray([row in TEXTS[1] for row in range(10)])
+
+    def spoiled(leaf: jax.Array) -> jax.Array:
+        return jnp.where(lost[:, None, None, None], jnp.nan, leaf)
+
+    def of_others(y: jax.Array, dqueries: jax.Array, down: KeysValues, dprompts: KeysValues) -> tuple:
+        return jax.tree.map(lambda leaf: leaf[~lost], (y, dqueries, down)), jax.tree.map(
+            lambda leaf: leaf[1:], dprompts
+        )
+
+    y, slopes = with_slope(in_windows, spoiled(queries), jax.tree.map(spoiled, own), prompts)
+    sound, expected = with_slope(in_windows, queries, own, prompts)
+    assert np.isnan(y[2]).any()
+    jax.tree.map(np.testing.assert_array_equal, of_others(y, *slopes), of_others(sound, *expected))
+
+
+@pytest.mark.parametrize("kernel", [False, True])
 def test_lanes_are_worked_on_as_each_alone(kernel: bool, monkeypatch):
     monkeypatch.setattr(attention, "fits", lambda *_: kernel)
     given = in_rows()

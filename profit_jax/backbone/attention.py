@@ -39,13 +39,13 @@ def capped(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-class _Side(NamedTuple):
-    """Texts side by side: queries `[R, H, T, E]`, keys and values `[R, G, T, E]`, and what is ahead of these."""
+class Texts(NamedTuple):
+    """What attention is computed of: texts side by side, or, before they are read into windows, rows of them."""
 
-    queries: Array
-    keys: Array
+    queries: Array  # [R, H, T, E], or of rows [R, T, H, E]
+    keys: Array  # [R, G, T, E] or [R, T, G, E]; query head h looks at key-value head h // (H / G)
     values: Array
-    past: tuple[KeysValues, ...] = ()
+    past: tuple[KeysValues, ...] = ()  # ahead of them, each [R, G, S_i, E]; of rows: none, or the prompts [C, G, K, E]
 
 
 class _Change(NamedTuple):
@@ -56,23 +56,12 @@ class _Change(NamedTuple):
     sums: Array
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def attend(
-    queries: Array,
-    keys: Array,
-    values: Array,
-    past: tuple[KeysValues, ...],
-    mask: Array | None,
-    scale: float,
-    cap: float | None = None,
-) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def attend(texts: Texts, mask: Array | None, scale: float, cap: float | None = None) -> Array:
     """`softmax(scale Q K^T) V` (Vaswani et al. 2017) of texts.
 
     Args:
-      queries: `[R, H, T, E]`.
-      keys: `[R, G, T, E]`, of the same positions; query head h looks at key-value head h // (H / G).
-      values: as many.
-      past: keys and values `[R, G, S_i, E]` each that are ahead of these.
+      texts: side by side.
       mask: `[R, T, S_1 + S_2 + ... + T]` bool, or `[1, ...]` for all texts: what a query sees of what does not stand
         behind it. None: all of it.
       scale: of the products.
@@ -81,49 +70,30 @@ def attend(
     Returns:
       `[R, H, T, E]`.
     """
-    return _attend(_Side(queries, keys, values, past), mask, scale, cap)[0]
+    return _attend(texts, mask, scale, cap)[0]
 
 
-def _attend_forward(
-    queries: Array,
-    keys: Array,
-    values: Array,
-    past: tuple[KeysValues, ...],
-    mask: Array | None,
-    scale: float,
-    cap: float | None,
-) -> tuple[Array, tuple]:
-    side = _Side(queries, keys, values, past)
-    y, sums = _attend(side, mask, scale, cap)
-    return y, (side, mask, y, sums)
+def _attend_forward(texts: Texts, mask: Array | None, scale: float, cap: float | None) -> tuple[Array, tuple]:
+    y, sums = _attend(texts, mask, scale, cap)
+    return y, (texts, mask, y, sums)
 
 
-def _attend_backward(scale: float, cap: float | None, saved: tuple, dy: Array) -> tuple:
-    side, mask, y, sums = saved
-    return *_slope(side, mask, _Change(dy, _mean(y, dy), sums), scale, cap), None
+def _attend_backward(scale: float, cap: float | None, saved: tuple, dy: Array) -> tuple[Texts, None]:
+    texts, mask, y, sums = saved
+    return _slope(texts, mask, _Change(dy, _mean(y, dy), sums), scale, cap), None
 
 
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def attend_windows(
-    queries: Array,
-    keys: Array,
-    values: Array,
-    prompts: tuple[KeysValues, ...],
-    masks: tuple[Array | None, ...],
-    windows: Windows,
-    scale: float,
-    cap: float | None = None,
+    rows: Texts, masks: tuple[Array | None, ...], windows: Windows, scale: float, cap: float | None = None
 ) -> Array:
-    """`attend` of texts that take several rows, one window after another, of each width those in use.
+    """`attend` of texts that take several rows, one turn of windows after another, of each width those in use.
 
     Args:
-      queries: `[R, T, H, E]`.
-      keys: `[R, T, G, E]`.
-      values: as many.
-      prompts: none, or the clients' keys and values, `[C, G, K, E]`; a text looks at its owner's.
+      rows: of all texts; a text looks at its owner's prompt.
       masks: for windows of each width, `[1, w T, K + w T]`, or None.
       windows: where texts are.
       scale: as in `attend`.
@@ -132,40 +102,31 @@ def attend_windows(
     Returns:
       `[R, T, H, E]`; 0 in rows without a text.
     """
-    return _windows_forward(queries, keys, values, prompts, masks, windows, scale, cap)[0]
+    return _windows_forward(rows, masks, windows, scale, cap)[0]
 
 
 def _windows_forward(
-    queries: Array,
-    keys: Array,
-    values: Array,
-    prompts: tuple[KeysValues, ...],
-    masks: tuple[Array | None, ...],
-    windows: Windows,
-    scale: float,
-    cap: float | None,
+    rows: Texts, masks: tuple[Array | None, ...], windows: Windows, scale: float, cap: float | None
 ) -> tuple[Array, tuple]:
-    rows = _Side(queries, keys, values, prompts)
-
     def write(turn: _Turn, before: tuple) -> tuple:
-        return tuple(map(turn.write, before, _attend(turn.side(rows), masks[turn.kind], scale, cap)))
+        return tuple(map(turn.write, before, _attend(turn.texts(rows), masks[turn.kind], scale, cap)))
 
-    y, sums = _over(windows, write, (jnp.zeros_like(queries), jnp.zeros((*queries.shape[:-1], 1))))
+    y, sums = _over(windows, write, (jnp.zeros_like(rows.queries), jnp.zeros((*rows.queries.shape[:-1], 1))))
     return y, (rows, masks, windows, y, sums)
 
 
-def _windows_backward(scale: float, cap: float | None, saved: tuple, dy: Array) -> tuple:
+def _windows_backward(scale: float, cap: float | None, saved: tuple, dy: Array) -> tuple[Texts, None, None]:
     rows, masks, windows, y, sums = saved
     changes = _Change(dy, _mean(y, dy), sums)
 
-    def write(turn: _Turn, before: _Side) -> _Side:
+    def write(turn: _Turn, before: Texts) -> Texts:
         # What follows a text in its window is another's, or nobody's: no change of it is the text's.
         own = (turn.own(turn.read(leaf), beyond) for leaf, beyond in zip(changes, (0, 0, np.inf), strict=True))
-        slope = _slope(turn.side(rows), masks[turn.kind], _Change(*own), scale, cap)
+        slope = _slope(turn.texts(rows), masks[turn.kind], _Change(*own), scale, cap)
         queries, keys, values = map(turn.write, before[:3], slope[:3])
-        return _Side(queries, keys, values, jax.tree.map(turn.add, before.past, slope.past))
+        return Texts(queries, keys, values, jax.tree.map(turn.add, before.past, slope.past))
 
-    return *_over(windows, write, jax.tree.map(jnp.zeros_like, rows)), None, None
+    return _over(windows, write, jax.tree.map(jnp.zeros_like, rows)), None, None
 
 
 attend_windows.defvjp(_windows_forward, _windows_backward)
@@ -185,14 +146,14 @@ class _Turn(NamedTuple):
         parts = jnp.stack([lax.dynamic_slice_in_dim(x, first, self.width) for first in self.first])
         return jnp.swapaxes(parts.reshape(len(parts), -1, *x.shape[2:]), 1, 2)
 
-    def side(self, rows: _Side) -> _Side:
+    def texts(self, rows: Texts) -> Texts:
         """Their parts of all rows, with their owners' prompts.
 
         What follows a text in its window is 0: another's may not be finite, and a share of 0 of that is not 0.
         """
         queries, keys, values = (self.own(self.read(leaf), 0) for leaf in rows[:3])
         prompts = jax.tree.map(lambda leaf: leaf[self.owner].astype(queries.dtype), rows.past)
-        return _Side(queries, keys, values, prompts)
+        return Texts(queries, keys, values, prompts)
 
     def own(self, x: Array, other: Array | float) -> Array:
         """x `[W, H, w T, E]` where it is the texts', elsewhere `other`."""
@@ -236,30 +197,30 @@ def _mean(y: Array, dy: Array) -> Array:
     return jnp.einsum("...e,...e->...", y, dy, preferred_element_type=jnp.float32)[..., None]
 
 
-def _attend(side: _Side, mask: Array | None, scale: float, cap: float | None) -> tuple[Array, Array]:
+def _attend(texts: Texts, mask: Array | None, scale: float, cap: float | None) -> tuple[Array, Array]:
     """What texts see, and the logarithm of each query's sum of exponentials where the backward pass wants it."""
-    if fits(side.queries, mask, cap):
-        return _kernel(side, scale), jnp.zeros((*side.queries.shape[:-1], 1))
-    return plain(side, mask, scale, cap)
+    if fits(texts.queries, mask, cap):
+        return _kernel(texts, scale), jnp.zeros((*texts.queries.shape[:-1], 1))
+    return plain(texts, mask, scale, cap)
 
 
-def _slope(side: _Side, mask: Array | None, change: _Change, scale: float, cap: float | None) -> _Side:
+def _slope(texts: Texts, mask: Array | None, change: _Change, scale: float, cap: float | None) -> Texts:
     """What a change of what texts see says of queries, keys, values and what is ahead.
 
     Scores are made again: by the kernel, by count, a hundredth of the work of a 7B model's products at 256 keys.
     """
-    if fits(side.queries, mask, cap):
-        return jax.vjp(lambda side: _kernel(side, scale), side)[1](change.dy)[0]
-    return plain_slope(side, mask, change, scale, cap)
+    if fits(texts.queries, mask, cap):
+        return jax.vjp(lambda texts: _kernel(texts, scale), texts)[1](change.dy)[0]
+    return plain_slope(texts, mask, change, scale, cap)
 
 
-def plain(side: _Side, mask: Array | None, scale: float, cap: float | None) -> tuple[Array, Array]:
+def plain(texts: Texts, mask: Array | None, scale: float, cap: float | None) -> tuple[Array, Array]:
     """`_attend` by products and a softmax.
 
     Queries are taken in a few blocks, each with the keys up to its end: of the scores of keys behind the query, which
     nobody sees, up to three quarters are never made.
     """
-    queries, parts = _grouped(side.queries, side.keys), _looked_at(side)
+    queries, parts = _grouped(texts.queries, texts.keys), _looked_at(texts)
     seen, sums = [], []
     for block in _blocks(queries.shape[3], parts, mask):
         known = [(keys[:, :, :size], values[:, :, :size]) for (keys, values), size in zip(parts, block.sizes)]
@@ -271,13 +232,13 @@ def plain(side: _Side, mask: Array | None, scale: float, cap: float | None) -> t
         summands = [jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, known)]
         seen.append(functools.reduce(jnp.add, summands))
     y, sums = (jnp.concatenate(leaf, axis=3) for leaf in (seen, sums))
-    return y.reshape(side.queries.shape), sums.reshape(*side.queries.shape[:-1], 1)
+    return y.reshape(texts.queries.shape), sums.reshape(*texts.queries.shape[:-1], 1)
 
 
-def plain_slope(side: _Side, mask: Array | None, change: _Change, scale: float, cap: float | None) -> _Side:
+def plain_slope(texts: Texts, mask: Array | None, change: _Change, scale: float, cap: float | None) -> Texts:
     """`_slope` by products: with shares p = softmax(s), ds = p (dp - y . dy) (Dao et al. 2022)."""
-    queries, dy, mean, sums = (_grouped(leaf, side.keys) for leaf in (side.queries, *change))
-    (keys, values), split = jax.vjp(_joined, (*side.past, (side.keys, side.values)))
+    queries, dy, mean, sums = (_grouped(leaf, texts.keys) for leaf in (texts.queries, *change))
+    (keys, values), split = jax.vjp(_joined, (*texts.past, (texts.keys, texts.values)))
     dqueries, dkeys_values = [], []
     for block in _blocks(queries.shape[3], ((keys, values),), mask):
         (size,), here = block.sizes, block.queries
@@ -296,7 +257,7 @@ def plain_slope(side: _Side, mask: Array | None, change: _Change, scale: float, 
         dkeys_values.append([jnp.pad(jnp.swapaxes(leaf, -1, -2), unseen) for leaf in (dkeys, dvalues)])
     dkeys, dvalues = (functools.reduce(jnp.add, leaves) for leaves in zip(*dkeys_values))
     *past, (dkeys, dvalues) = split((dkeys, dvalues))[0]
-    return _Side(jnp.concatenate(dqueries, axis=3).reshape(side.queries.shape), dkeys, dvalues, tuple(past))
+    return Texts(jnp.concatenate(dqueries, axis=3).reshape(texts.queries.shape), dkeys, dvalues, tuple(past))
 
 
 def _seen(scores: Array, block: "_Block", cap: float | None) -> Array:
@@ -309,10 +270,10 @@ def _grouped(queries: Array, keys: Array) -> Array:
     return queries.reshape(rows, keys.shape[1], heads // keys.shape[1], *rest)
 
 
-def _looked_at(side: _Side) -> tuple[KeysValues, ...]:
+def _looked_at(texts: Texts) -> tuple[KeysValues, ...]:
     """All keys and values in order: joined, but not for one query, whose scores are less than they."""
-    parts = (*side.past, (side.keys, side.values))
-    return parts if side.queries.shape[2] == 1 else (_joined(parts),)
+    parts = (*texts.past, (texts.keys, texts.values))
+    return parts if texts.queries.shape[2] == 1 else (_joined(parts),)
 
 
 def _joined(parts: tuple[KeysValues, ...]) -> KeysValues:
@@ -363,21 +324,21 @@ def _widest_head() -> int:
     return 0 if capability < 8 else 128 if capability < 9 else 256
 
 
-def _kernel(side: _Side, scale: float) -> Array:
+def _kernel(texts: Texts, scale: float) -> Array:
     """`attend` without a mask through a kernel that never writes the scores down (Dao et al. 2022).
 
     The kernel's queries are as many as its keys: empty ones stand in front, beside the keys that are ahead of all, and
     behind, where both fill up to a number that it takes.
     """
-    length = side.queries.shape[2]
-    keys, values = _joined((*side.past, (side.keys, side.values)))
+    length = texts.queries.shape[2]
+    keys, values = _joined((*texts.past, (texts.keys, texts.values)))
     ahead, behind = keys.shape[2] - length, -keys.shape[2] % _ALIGNED
 
     def filled(leaf: Array, ahead: int = 0) -> Array:
         return jnp.swapaxes(jnp.pad(leaf, ((0, 0), (0, 0), (ahead, behind), (0, 0))), 1, 2)
 
     y = jax.nn.dot_product_attention(
-        filled(side.queries, ahead),
+        filled(texts.queries, ahead),
         filled(keys),
         filled(values),
         is_causal=True,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from profit_jax.backbone.attention import KeysValues, Looks, attend, attend_windows
+from profit_jax.backbone.attention import KeysValues, Looks, Texts, attend, attend_windows
 from profit_jax.backbone.config import BackboneConfig
 from profit_jax.backbone.quantize import product, quantized
 from profit_jax.typing import Array
@@ -126,10 +126,10 @@ class Attention(nnx.Module):
         own = _heads_first(keys), _heads_first(values)
         if looks.windows is None:
             (mask,) = looks.masks
-            y = _heads_first(attend(_heads_first(queries), *own, looks.past, mask, self.scale, self.cap))
+            y = _heads_first(attend(Texts(_heads_first(queries), *own, looks.past), mask, self.scale, self.cap))
         else:
-            masks = tuple(looks.masks)
-            y = attend_windows(queries, keys, values, looks.past, masks, looks.windows, self.scale, self.cap)
+            rows = Texts(queries, keys, values, looks.past)
+            y = attend_windows(rows, tuple(looks.masks), looks.windows, self.scale, self.cap)
         return adapted(self.o, y.reshape(*y.shape[:2], -1), lora.get("o")), own
 
     def keys_values(self, x: Array, turn: tuple[Array, Array], lora: LoraRows) -> KeysValues:

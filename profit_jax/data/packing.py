@@ -5,6 +5,7 @@ and attention, which alone needs a text's positions side by side, is computed in
 """
 
 import bisect
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -58,6 +59,7 @@ class Shape(NamedTuple):
         return tuple(max(1, self.rows // 16 // wide) for wide in self.windows)
 
 
+@functools.cache
 def ladder(longest: int) -> tuple[int, ...]:
     """Widths of windows: of neighbours that are not one row apart the wider has at most 4/3 of the rows.
 
@@ -92,19 +94,20 @@ class Flight:
         self.shape, self.used, self.labels = shape, 0, 0
         self.extent = 0  # rows that its windows take, the last of which may look beyond those in use
         self.places: list[Place] = []
-        self.windows = [0] * len(shape.windows)  # texts in windows of each width
+        self._widths = shape.windows
+        self.windows = [0] * len(self._widths)  # texts in windows of each width
 
     def take(self, text: Text) -> bool:
         """Gives a text the next rows, if there is room for its window, the narrowest that holds it."""
         rows = text.rows(self.shape.width)
-        kind = bisect.bisect_left(self.shape.windows, rows)
-        if kind == len(self.windows) or self.used + self.shape.windows[kind] > self.shape.rows:
+        kind = bisect.bisect_left(self._widths, rows)
+        if kind == len(self.windows) or self.used + self._widths[kind] > self.shape.rows:
             return False
         self.places.append(Place(text, self.used, rows, kind))
         self.windows[kind] += 1
         self.used += rows
         self.labels += len(text.example.target)
-        self.extent = max(self.extent, self.used - rows + self.shape.windows[kind])
+        self.extent = max(self.extent, self.used - rows + self._widths[kind])
         return True
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from profit_jax.data.cohort import Layout
 from profit_jax.data.dealing import room_for_labels
-from profit_jax.data.packing import ladder
+from profit_jax.data.packing import Shape, ladder
 from profit_jax.errors import InputError
 from profit_jax.experiment.record import Workdir
 from profit_jax.federated.algorithm import LossFunction
@@ -103,7 +103,7 @@ def best(seconds: dict[int, float]) -> int:
 def full(rows: int, width: int, clients: int) -> Rows:
     """A flight without padding, of texts of about `_TEXT` positions, dealt to the clients in turn."""
     wide = max(each for each in ladder(min(rows, max(1, _TEXT // width))) if each <= rows)
-    together = max(1, rows // 16 // wide)
+    together = Shape(width, rows, wide, flights=1).together[-1]
     count = rows // wide // together * together
     row, at = jnp.arange(count * wide, dtype=jnp.int32), jnp.arange(count * wide * width, dtype=jnp.int32)
     text = jnp.arange(count, dtype=jnp.int32)

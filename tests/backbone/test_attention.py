@@ -10,7 +10,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
 from profit_jax.backbone import attention
-from profit_jax.backbone.attention import KeysValues, attend, attend_windows
+from profit_jax.backbone.attention import KeysValues, Texts, attend, attend_windows
 from profit_jax.typing import Windows
 from tests.backbone.families import TINY, decoder, prompts, tiny
 
@@ -43,7 +43,7 @@ def causally(length: int) -> np.ndarray:
 
 
 def one_way(queries: jax.Array, own: KeysValues, ahead: KeysValues, mask=None, cap=None) -> jax.Array:
-    return attend(queries, *own, (ahead,), mask, SCALE, cap)
+    return attend(Texts(queries, *own, (ahead,)), mask, SCALE, cap)
 
 
 def with_slope(function, *given) -> tuple:
@@ -92,7 +92,7 @@ def in_rows() -> tuple[jax.Array, KeysValues, KeysValues]:
 
 
 def in_windows(queries: jax.Array, own: KeysValues, prompts: KeysValues, masks=(None, None), cap=None) -> jax.Array:
-    return attend_windows(queries, *own, (prompts,), masks, WINDOWS, SCALE, cap)
+    return attend_windows(Texts(queries, *own, (prompts,)), masks, WINDOWS, SCALE, cap)
 
 
 def text_by_text(queries: jax.Array, own: KeysValues, prompts: KeysValues, mask=None, cap=None) -> jax.Array:

@@ -226,11 +226,14 @@ def plain(texts: Texts, mask: Array | None, scale: float, cap: float | None) -> 
         known = [(keys[:, :, :size], values[:, :, :size]) for (keys, values), size in zip(parts, block.sizes)]
         scores = [_products(queries[block.queries], keys, scale) for keys, _ in known]
         scores = _seen(scores[0] if len(known) == 1 else jnp.concatenate(scores, axis=-1), block, cap)
-        sums.append(jax.nn.logsumexp(scores, axis=-1, keepdims=True))
-        shares = jnp.exp(scores - sums[-1]).astype(queries.dtype)
-        split = [shares] if len(known) == 1 else jnp.split(shares, np.cumsum(block.sizes)[:-1], axis=-1)
-        summands = [jnp.einsum("rgqts,rgse->rgqte", share, values) for share, (_, values) in zip(split, known)]
-        seen.append(functools.reduce(jnp.add, summands))
+        largest = scores.max(axis=-1, keepdims=True)
+        powers = jnp.exp(scores - largest)  # once: what divides them is applied to what they weigh
+        total = powers.sum(axis=-1, keepdims=True)
+        powers = powers.astype(queries.dtype)
+        split = [powers] if len(known) == 1 else jnp.split(powers, np.cumsum(block.sizes)[:-1], axis=-1)
+        summands = [jnp.einsum("rgqts,rgse->rgqte", part, values) for part, (_, values) in zip(split, known)]
+        seen.append((functools.reduce(jnp.add, summands) / total).astype(queries.dtype))
+        sums.append(largest + jnp.log(total))
     y, sums = (jnp.concatenate(leaf, axis=3) for leaf in (seen, sums))
     return y.reshape(texts.queries.shape), sums.reshape(*texts.queries.shape[:-1], 1)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from profit_jax.backbone.attention import KeysValues, Looks, Texts, attend, attend_windows
 from profit_jax.backbone.config import BackboneConfig
@@ -90,7 +91,9 @@ class Norm(nnx.Module):
         y = jnp.asarray(x, jnp.float32)
         y = y - jnp.mean(y, -1, keepdims=True) if self.centered else y
         scale = self.scale[lift].astype(jnp.float32) + self.offset
-        y = y * (jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.epsilon) * scale)
+        root = lax.rsqrt(jnp.mean(jnp.square(y), -1) + self.epsilon)
+        # An einsum, whose gradient is a product: a multiplication's is a sum, ten times slower on a CPU.
+        y = jnp.einsum("...d,...->...d", y, root, precision=lax.Precision.HIGHEST) * scale
         y = y if self.bias is None else y + self.bias[lift].astype(jnp.float32)
         return y.astype(x.dtype)
 

@@ -95,7 +95,9 @@ def _cpu_suite(shared: dict[str, Any], trained: str) -> dict[str, tuple[str, dic
     for model, text, adapter, batch in itertools.product(models, texts, ("prompt", "lora"), (32, 8, 1)):
         clients = {1: 16, 8: 4, 32: 2}[batch] // (2 if model == "110m" else 1)
         sizes = {"batch_size": batch, "clients_per_round": clients, "adapter": adapter}
-        rows[f"round/{model}/{adapter}/{text}/b{batch}"] = ("torch", shared | sizes | models[model] | texts[text])
+        # Of 32 texts of 896 positions torch keeps 24 GB for the larger model.
+        cut = {"max_query": 256} if (model, text, batch) == ("110m", "long", 32) else {}
+        rows[f"round/{model}/{adapter}/{text}/b{batch}"] = ("torch", shared | sizes | models[model] | texts[text] | cut)
     return rows
 
 

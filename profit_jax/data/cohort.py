@@ -14,16 +14,7 @@ import jax
 import numpy as np
 
 from profit_jax import hosts
-from profit_jax.data.dealing import (
-    Content,
-    Dealt,
-    computed,
-    deal_all,
-    deal_steps,
-    in_use,
-    room_for_labels,
-    shape_of,
-)
+from profit_jax.data.dealing import Content, Dealt, computed, deal_all, deal_steps, fitted, in_use, room_for_labels
 from profit_jax.data.encode import Encoded
 from profit_jax.data.packing import Flight, Shape, Text, deal, needed
 from profit_jax.errors import InputError
@@ -169,9 +160,7 @@ class Planner:
         """The cohort's shape, and its texts dealt to it: one in use that wastes little, or its own."""
         layout = self.layout
         rows = max(1, layout.positions_per_flight // layout.row_width)
-        shape = shape_of(steps, layout.row_width, rows, layout.slack)
-        dealt = deal_all(shape, steps)
-        assert dealt is not None, "a shape holds the texts that it was made of"
+        shape, dealt = fitted(steps, layout.row_width, rows, layout.slack)
         least, found = computed(shape, dealt), []
         for each in self.shapes:
             at_most = (1 + layout.slack) * least / (each.rows * each.width)

@@ -32,16 +32,18 @@ def deal_steps(costs: Sequence[Sequence[int]], lane_of: Sequence[int], steps: in
     return step_of
 
 
-def shape_of(steps: Sequence[Sequence[Sequence[Text]]], width: int, rows: int, slack: float) -> Shape:
-    """The shape that cohorts like this one take: as few flights as have room in `rows` rows each, evenly filled.
+def fitted(steps: Sequence[Sequence[Sequence[Text]]], width: int, rows: int, slack: float) -> tuple[Shape, list[Dealt]]:
+    """The shape that cohorts like this one take, and its texts dealt: to as few flights as `rows` rows allow, evenly.
 
     Rows are rounded up on a ladder, so that a run meets few shapes.
     """
     longest = ladder(max(text.rows(width) for cells in steps for cell in cells for text in cell))[-1]
     most = max(rows, longest)
-    dealt = deal_all(Shape(width, most, longest, flights=UNBOUNDED), steps) or []
+    dealt = deal_all(Shape(width, most, longest, flights=UNBOUNDED), steps)
+    assert dealt is not None, "flights without end, each with room for the longest text, hold all of them"
     needed = max(flight.extent for lanes in dealt for lane in lanes for flight in lane)
-    return Shape(width, min(most, round_up(needed, 1 + slack)), longest, 2 * max(len(lanes[0]) for lanes in dealt))
+    flights = 2 * max(len(lanes[0]) for lanes in dealt)
+    return Shape(width, min(most, round_up(needed, 1 + slack)), longest, flights), dealt
 
 
 def deal_all(shape: Shape, steps: Sequence[Sequence[Sequence[Text]]], at_most: float = math.inf) -> list[Dealt] | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from profit_jax import hosts
 from profit_jax.data import cohort as cohort_module
 from profit_jax.data.cohort import Layout, Plan, Planner
-from profit_jax.data.dealing import deal_all, shape_of
+from profit_jax.data.dealing import deal_all, fitted
 from profit_jax.data.encode import Encoded
 from profit_jax.data.packing import Flight, Shape, Text, deal, ladder, round_up
 from profit_jax.errors import InputError
@@ -157,14 +157,20 @@ def marks(texts) -> list[int]:
     return sorted(int(text.example.query[0]) // 2 for text in texts)
 
 
+def places(dealt) -> list:
+    """Of each flight, in order: its texts' marks, first rows and rows."""
+    flights = (flight for lanes in dealt for lane in lanes for flight in lane)
+    return [[(*marks([each.text]), each.first, each.rows) for each in flight.places] for flight in flights]
+
+
 @given(dealings())
 def test_a_shape_holds_the_texts_that_it_was_made_of_and_is_no_larger_than_its_bound_or_the_longest_ones_window(drawn):
     steps, width, rows, slack = drawn
-    shape = shape_of(steps, width, rows, slack)
+    shape, dealt = fitted(steps, width, rows, slack)
     longest = max(text.rows(width) for cells in steps for cell in cells for text in cell)
     assert shape.longest == ladder(longest)[-1] and shape.rows <= max(rows, shape.longest)
-    dealt = deal_all(shape, steps)
-    assert dealt is not None and len(dealt) == len(steps)
+    assert places(deal_all(shape, steps) or ()) == places(dealt), "the shape's own bounds deal the same"
+    assert len(dealt) == len(steps)
     for lanes, cells in zip(dealt, steps):
         assert len({len(flights) for flights in lanes}) == 1, "all lanes have as many flights"
         assert len(lanes[0]) <= shape.flights
@@ -175,8 +181,8 @@ def test_a_shape_holds_the_texts_that_it_was_made_of_and_is_no_larger_than_its_b
 @given(dealings())
 def test_texts_that_take_so_many_flights_are_not_dealt_to_fewer(drawn):
     steps, *layout = drawn
-    shape = shape_of(steps, *layout)
-    flights = sum(len(lanes[0]) for lanes in deal_all(shape, steps) or ())
+    shape, dealt = fitted(steps, *layout)
+    flights = sum(len(lanes[0]) for lanes in dealt)
     assert deal_all(shape, steps, at_most=flights) is not None
     assert deal_all(shape, steps, at_most=flights - 1) is None
     if shape.longest > 1:

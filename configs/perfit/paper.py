@@ -8,7 +8,7 @@ Vicuna-7B-v1.5 or LLaMA-2-7B; the paper keeps it in 8 bits, this config in bfloa
 
 Cost: 30 rounds (50 with unequal resources) of 10 clients and one local epoch, 36,000 examples of Dolly, after 5 pruning
 epochs of all clients, 60,000 examples; one accelerator of 80 GiB, or a slice v5e:4x4 with --mesh=clients:4,model:4, of
-whose chips a round takes 8.2 of 15.75 GiB by launch/plan.py (BUILD.md). Not yet run with this code. Expected (Table 2,
+whose chips a round takes 8.6 of 15.75 GiB by launch/plan.py (BUILD.md). Not yet run with this code. Expected (Table 2,
 Alpaca, pathological): perplexity 5.15 for FIT, 3.93 for PerFIT from rank 12, 4.66 from rank 16.
 """
 

@@ -10,7 +10,7 @@
         --mesh=clients:8,model:4
 
 The argument is a list of names as in configs/profit/small.py; it sets the tuned learning rates. The last command plans
-training for 32 chips of TPU v5e, `--mesh=clients:8,model:4` of profit_train.py: 7.2 GiB of each one's 15.75.
+training for 32 chips of TPU v5e, `--mesh=clients:8,model:4` of profit_train.py: 9.5 GiB of each one's 15.75.
 
 Cost: 4.9 million examples in training, 3.3 million generated answers an evaluation-rich curve; a pod's work, not yet
 run with this code. Expected (Figures 3 and 4, PaLM-8B, HHF): local ROUGE-L about 0.32 at the end of stage 2, global

@@ -54,6 +54,8 @@ def _of(jaxpr: Jaxpr | ClosedJaxpr, turns: Mapping[str, float]) -> Work:
 
 def _product(equation: JaxprEqn) -> Work:
     (contracted, _), _ = equation.params["dimension_numbers"]
+    if not contracted:  # elementwise: an einsum that only lays out or scales
+        return Work(0, 0)
     sides: list[list[Any]] = [[each.aval for each in side] for side in (equation.invars, equation.outvars)]
     (left, right), (result,) = sides
     flops = 2 * result.size * math.prod(left.shape[axis] for axis in contracted)

@@ -94,20 +94,19 @@ class Flight:
         self.shape, self.used, self.labels = shape, 0, 0
         self.extent = 0  # rows that its windows take, the last of which may look beyond those in use
         self.places: list[Place] = []
-        self._widths = shape.windows
-        self.windows = [0] * len(self._widths)  # texts in windows of each width
+        self.windows = [0] * len(shape.windows)  # texts in windows of each width
 
     def take(self, text: Text) -> bool:
         """Gives a text the next rows, if there is room for its window, the narrowest that holds it."""
-        rows = text.rows(self.shape.width)
-        kind = bisect.bisect_left(self._widths, rows)
-        if kind == len(self.windows) or self.used + self._widths[kind] > self.shape.rows:
+        rows, widths = text.rows(self.shape.width), self.shape.windows
+        kind = bisect.bisect_left(widths, rows)
+        if kind == len(widths) or self.used + widths[kind] > self.shape.rows:
             return False
         self.places.append(Place(text, self.used, rows, kind))
         self.windows[kind] += 1
         self.used += rows
         self.labels += len(text.example.target)
-        self.extent = max(self.extent, self.used - rows + self._widths[kind])
+        self.extent = max(self.extent, self.used - rows + widths[kind])
         return True
 
 

@@ -1,4 +1,4 @@
-"""What a function computes: the matrix products in its trace, counted as often as they run.
+"""What a function computes: the products in its trace that sum over an axis, counted as often as they run.
 
 XLA's own cost analysis counts the body of a loop once, and a backbone is a loop over layers.
 """
